@@ -1,0 +1,255 @@
+"""Build caches besides the store's own: those that a build reads and writes, and the verbs that do it without one.
+
+None of it fails a build: what goes wrong is a warning with its reason.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from moldar.app.cache_export import EXPORT_FAILED, CacheExporter, Contents, Written, shared_record, stacks_of
+from moldar.app.cache_import import ImportedCaches, LayerLost, fill_mount, open_cache
+from moldar.app.engine import Engine
+from moldar.app.machinery import machinery
+from moldar.app.requests import BuildRequest, CachePlace
+from moldar.app.stored_cache import same_results, stored_contents
+from moldar.builder.cache import BuildCache
+from moldar.builder.cache_mounts import stem_of, stems
+from moldar.builder.graph import Graph, ImageOp, RunOp
+from moldar.builder.plan import ImageRequest, Plan, ResolvedImage
+from moldar.builder.progress import Event, EventSink, VertexCompleted, VertexStarted, Warned
+from moldar.builder.shared_cache import SharedCache
+from moldar.builder.solver import Key, Record, Result
+from moldar.errors import MoldarError
+from moldar.export.build_cache import (
+    CacheDocument,
+    SharedBase,
+    SharedLayer,
+    SharedRecord,
+    inline_document,
+)
+from moldar.export.store_image import StoreSink
+from moldar.image.config import INLINE_CACHE, encode_image_config
+from moldar.image.model import Digest, Platform
+from moldar.sandbox.snapshots import Stack
+from moldar.store.cache import CacheTable
+
+Results = tuple[Result | None, ...]
+
+
+class BuildCaches:
+    """The caches that one build reads and writes. A context manager, open while the build runs."""
+
+    def __init__(self, engine: Engine, request: BuildRequest, events: EventSink) -> None:
+        self._engine = engine
+        self._places = request.cache_to
+        self._sources = request.cache_from
+        self._events = events
+        self._imported = ImportedCaches(engine, request.cache_from, events)
+        self._shared: SharedCache | None = None
+        self._bases: dict[tuple[str, Platform], tuple[ImageRequest, ResolvedImage]] = {}
+        self._mounts: Sequence[str] = ()
+        self._epoch: int | None = request.source_date_epoch
+
+    def __enter__(self) -> Self:
+        if self._sources:
+            machinery(self._engine).lend(self._imported.bring)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._sources:
+            machinery(self._engine).lend(None)
+        self._imported.close()
+
+    # While the build runs
+
+    def base(self, asked: ImageRequest, error: MoldarError) -> ResolvedImage | None:
+        """A base image that its registry does not give, from a cache that was made with it."""
+        return self._imported.base(asked, error)
+
+    def resolved(self, asked: ImageRequest, found: ResolvedImage) -> None:
+        """The build starts from this base image."""
+        self._bases[str(asked.reference), asked.platform] = asked, found
+
+    def fetch_base(self, op: ImageOp) -> bool:
+        """Bring a base image's layers, if a cache has all that are missing."""
+        if not self._sources or not self._imported.covers(op.diff_ids):
+            return False
+        try:
+            self._imported.bring(op.diff_ids)
+        except LayerLost:
+            return False
+        return True
+
+    def before(self, kind: type) -> None:
+        """A step of that kind is about to run."""
+        if kind is RunOp and self._mounts:
+            self._imported.bring_mounts(self._mounts)
+
+    def solve(self, planned: Plan, own: BuildCache, run: Callable[[SharedCache, EventSink], Results]) -> Results:
+        """Solve with the other caches beneath the own one, once more without any that broke on the way."""
+        self._mounts = _cache_mounts(planned.graph)
+        while True:
+            failures = self._imported.failures
+            self._shared = SharedCache(own, self._imported)
+            try:
+                results = run(self._shared, _Again(self._events, self._imported))
+                target = results[planned.graph.target]
+                if target and self._sources:
+                    machinery(self._engine).forms.bring(tuple(diff_id for diff_id, _ in target.layers))
+                break
+            except MoldarError:
+                if self._imported.failures == failures:
+                    raise
+        self._shared.adopt()
+        return results
+
+    # When it is done
+
+    def with_inline(self, planned: Plan, target: Result) -> Plan:
+        """The plan of an image that carries the cache of its layers, if this is asked for."""
+        if not any(place.kind == "inline" for place in self._places):
+            return planned
+        inside = {diff_id for diff_id, _ in target.layers}
+        records: list[SharedRecord] = []
+        layers: dict[Digest, SharedLayer] = {}
+        for record, sizes in self._records():
+            if not inside.issuperset(record.layers):  # of another stage, whose words are not for the image
+                record = record._replace(step="", parts=())
+            if self._epoch is not None:
+                record = record._replace(created=float(self._epoch))
+            records.append(record)
+            layers |= {diff_id: SharedLayer(size, None) for diff_id, size in sizes.items()}
+        document = inline_document(CacheDocument(tuple(records), layers))
+        return planned._replace(
+            image=planned.image._replace(extra={**(planned.image.extra or {}), INLINE_CACHE: document})
+        )
+
+    def export(self, planned: Plan, results: Results) -> None:
+        """Write every cache that is asked for; warnings for those that cannot be written."""
+        for number, place in enumerate(self._places):
+            if place.kind != "inline":
+                self._export(place, f"cache-{number}", planned, results)
+
+    def _export(self, place: CachePlace, identity: str, planned: Plan, results: Results) -> None:
+        self._events.publish(VertexStarted(identity, f"exporting cache to {place}", time.time()))
+        failure = ""
+        try:
+            exporter = CacheExporter(self._engine, self._events, self._imported)
+            exporter.write(place, self._contents(place, planned, results), identity)
+        except (MoldarError, OSError) as error:
+            failure = str(error)
+            self._events.publish(Warned(EXPORT_FAILED, f"exporting cache to {place} failed: {failure}"))
+        self._events.publish(VertexCompleted(identity, time.time(), error=failure))
+
+    def _contents(self, place: CachePlace, planned: Plan, results: Results) -> Contents:
+        target = results[planned.graph.target]
+        assert target is not None
+        everything = place.get("mode", "min") == "max"
+        roots = [result.layers for result in results if result is not None]
+        sizes = dict(layer for root in roots for layer in root)
+        mounts: list[str] = []
+        if place.get("mounts", "false") == "true":
+            used = {stem_of(self._engine.home.cachemounts, name) for name in _cache_mounts(planned.graph)}
+            mounts = [stem for stem in stems(self._engine.home.cachemounts) if stem in used]
+        bases = [
+            (_shared_base(asked, found), found.config.diff_ids)
+            for asked, found in self._bases.values()
+            if everything or target.layers[: len(found.config.diff_ids)] == _sized(found.config.diff_ids, sizes)
+        ]
+        stacks = stacks_of([[diff_id for diff_id, _ in root] for root in roots])
+        wanted = None if everything else frozenset(diff_id for diff_id, _ in target.layers)
+        records = tuple(record for record, _ in self._records())
+        return Contents(records, sizes, stacks, tuple(bases), tuple(mounts), wanted)
+
+    def _records(self) -> list[tuple[SharedRecord, dict[Digest, int]]]:
+        """What the build used and made, under all keys that the store knows, with the sizes of the layers."""
+        assert self._shared is not None
+        sizes = {diff_id: size for _, record in self._shared.used for diff_id, size in record.layers}
+        used = [shared_record(key, record) for key, record in self._shared.used]
+        everything = same_results(CacheTable(self._engine.database), used)
+        return [(record, {each: sizes[each] for each in record.layers}) for record in everything]
+
+
+class _Again:
+    """Passes events on; what ends because the graph is about to be solved again has not failed."""
+
+    def __init__(self, events: EventSink, imported: ImportedCaches) -> None:
+        self._events = events
+        self._imported = imported
+        self._failures = imported.failures
+
+    def publish(self, event: Event) -> None:
+        if isinstance(event, VertexCompleted) and event.error and self._imported.failures > self._failures:
+            event = event._replace(error="", reason="to be done again: the imported cache lacks layers below it")
+        self._events.publish(event)
+
+
+class Imported(NamedTuple):
+    """What `cache import` brought into the store, in numbers."""
+
+    records: int
+    layers: int
+    mounts: int
+
+
+def export_cache(
+    engine: Engine, place: CachePlace, names: Sequence[str], events: EventSink, *, mounts: bool = False
+) -> Written:
+    """Write the store's build cache, or that of the named images, to `place`; what goes wrong there is raised."""
+    contents = stored_contents(engine, [engine.images.resolve(name) for name in names])
+    if mounts:
+        contents = contents._replace(mounts=tuple(stems(engine.home.cachemounts)))
+    return CacheExporter(engine, events).write(place, contents, "cache")
+
+
+def import_cache(engine: Engine, place: CachePlace, *, mounts: bool = True) -> Imported:
+    """Bring a whole build cache into the store: its records, their layers, and cache mounts that are not here."""
+    with ExitStack() as stack:
+        cache = open_cache(engine, place, stack)
+        sink = StoreSink(machinery(engine).store)
+        layers = 0
+        for diff_id in {diff_id for record in cache.document.records for diff_id in record.layers}:
+            layer = cache.document.layers[diff_id]
+            if cache.source and layer.blob and not engine.has_layer(diff_id):
+                sink.take_layer(cache.source, layer.blob, diff_id)
+                layers += 1
+        records = _keep(engine, cache.document)
+        filled = 0
+        for mount in cache.document.mounts if mounts else ():
+            stem = f"{engine.home.cachemounts}/{mount.id.rpartition(':')[2]}"
+            filled += fill_mount(engine, cache, mount, stem)
+        return Imported(records, layers, filled)
+
+
+def _keep(engine: Engine, document: CacheDocument) -> int:
+    """Record what the document knows and whose layers are here; how many records were new."""
+    table = CacheTable(engine.database)
+    own = BuildCache(table, engine.layers, engine.blobs)
+    known = {row.key for row in table.all()}
+    kept = 0
+    for shared in document.records:
+        layers = tuple((diff_id, document.layers[diff_id].size) for diff_id in shared.layers)
+        record = Record(layers, shared.identity, shared.created)
+        if shared.key not in known and own.holds(record):
+            own.store(Key(shared.key, shared.parts, shared.step), record)
+            kept += 1
+    return kept
+
+
+def _cache_mounts(graph: Graph) -> list[str]:
+    """The ids of the cache mounts of all RUNs."""
+    ops: Iterable[RunOp] = (vertex.op for vertex in graph.vertices if isinstance(vertex.op, RunOp))
+    return sorted({mount.cache_id for op in ops for mount in op.mounts if mount.kind == "cache"})
+
+
+def _shared_base(asked: ImageRequest, found: ResolvedImage) -> SharedBase:
+    return SharedBase(str(asked.reference), asked.platform, found.digest or "", encode_image_config(found.config))
+
+
+def _sized(diff_ids: Stack, sizes: dict[Digest, int]) -> tuple[tuple[Digest, int], ...]:
+    return tuple((diff_id, sizes.get(diff_id, 0)) for diff_id in diff_ids)

@@ -1,0 +1,74 @@
+"""The hub's verbs: serve it, and administer its accounts beside a running server. They need no engine."""
+
+from collections.abc import Sequence
+
+from moldar.hub import administration
+from moldar.hub.accounts import Account
+from moldar.hub.settings import HubSettings, parse_listen
+
+
+def serve(
+    *,
+    listen: str,
+    data: str,
+    allow_anonymous_push: bool = False,
+    private_by_default: bool = False,
+    public_url: str = "",
+    allow_sign_up: bool = True,
+    access_log: str = "none",
+) -> int:
+    """Run the hub until a signal ends it; 0. HostTrouble when the address is taken.
+
+    `access_log`: none, plain or json; UserMistake for another word.
+    """
+    from moldar.hub.server import serve as run
+
+    host, port = parse_listen(listen)
+    run(
+        HubSettings(
+            data=data,
+            host=host,
+            port=port,
+            external_url=public_url,
+            new_repositories_public=not private_by_default,
+            allow_anonymous_push=allow_anonymous_push,
+            allow_sign_up=allow_sign_up,
+            access_log=access_log,
+        )
+    )
+    return 0
+
+
+def add_user(data: str, name: str, password: str, *, admin: bool = False) -> None:
+    """Make an account; UserMistake when the name or password will not do."""
+    administration.add_user(data, name, password, is_admin=admin)
+
+
+def users(data: str) -> Sequence[Account]:
+    """All accounts of the hub in `data`."""
+    return administration.list_users(data)
+
+
+def set_password(data: str, name: str, password: str) -> None:
+    """Change an account's password; NotFound."""
+    administration.set_password(data, name, password)
+
+
+def create_token(
+    data: str,
+    user: str,
+    *,
+    description: str,
+    days: int = 0,
+    read_only: bool = False,
+    may_delete: bool = False,
+    repositories: Sequence[str] = (),
+) -> str:
+    """A new personal access token's secret, shown this once; NotFound.
+
+    `repositories`: `alice/app` or `alice/*`; none means every repository that the account may use.
+    """
+    actions = (("pull",) if read_only else ("pull", "push")) + (("delete",) if may_delete else ())
+    return administration.create_token(
+        data, user, description, actions=actions, repositories=tuple(repositories), days=days or None
+    )[1]

@@ -1,0 +1,1 @@
+"""From instructions to an image: plan, graph, cache, solver and the operations."""

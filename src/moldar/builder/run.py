@@ -1,0 +1,153 @@
+"""What RUN does: a process in a sandbox over the stage's root, and its changes as a layer.
+
+Secrets live on a memory file system of the step and nowhere else. Whatever is mounted is taken down before the
+changes are read, and mount points that were missing leave no trace.
+"""
+
+import os
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from hashlib import sha256
+
+from moldar.builder.foreign import check_runnable
+from moldar.builder.graph import RunOp, Vertex
+from moldar.builder.logs import StepLog
+from moldar.builder.ops import Workshop, identity_of, stack_of
+from moldar.builder.run_mounts import RunSettings, StepMounts
+from moldar.builder.solver import Inputs, Key, Record, StepContext
+from moldar.errors import StepFailed
+from moldar.image.layer import write_layer
+from moldar.image.model import Digest
+from moldar.sandbox.bundle import mount_targets, write_bundle
+from moldar.sandbox.runtime import Streams
+from moldar.sandbox.snapshots import Workspace
+from moldar.sandbox.spec import Limit, ProcessSpec, SandboxSpec
+from moldar.sandbox.stubs import MountStubs
+from moldar.sandbox.users import resolve_user
+
+HOSTNAME = "moldar"
+_SHM_SIZE = 64 << 20
+_SYSTEM_DIRECTORIES = ("dev", "proc", "sys")
+
+
+class ProcessFailed(StepFailed):
+    """A step's process ended with another status than 0. `status` is its exit code, `log` the path of its output."""
+
+    def __init__(self, args: Sequence[str], status: int, log: str) -> None:
+        command = " ".join(args)
+        super().__init__(f'process "{command}" did not complete successfully: exit code: {status}')
+        self.status = status
+        self.log = log
+
+
+class RunRunner:
+    """Runs RUN."""
+
+    def __init__(self, workshop: Workshop, settings: RunSettings) -> None:
+        self._workshop = workshop
+        self._settings = settings
+
+    def run(self, vertex: Vertex, sources: Sequence[Vertex], inputs: Inputs, key: Key, step: StepContext) -> Record:
+        op = vertex.op
+        assert isinstance(op, RunOp)
+        check_runnable(op.platform)
+        shop = self._workshop
+        stack = stack_of(inputs[0])
+        shop.protect("layer", stack)
+        shop.unpack(stack)
+        with shop.snapshots.prepare(stack) as workspace:
+            self._execute(op, sources, inputs, workspace, step)
+            if op.newest is not None:
+                _date_back(workspace, op.newest)
+            diff_id, size = self._digest(workspace)
+            whole = (*stack, diff_id)
+            shop.protect("layer", (diff_id,))
+            workspace.commit(whole, size)
+        shop.layers.record(diff_id, size)
+        snapshot = shop.snapshots.keys(whole)[-1]
+        return Record(((diff_id, size),), identity_of(key.digest, diff_id), time.time(), (snapshot,))
+
+    def _execute(
+        self, op: RunOp, sources: Sequence[Vertex], inputs: Inputs, workspace: Workspace, step: StepContext
+    ) -> None:
+        settings = self._settings
+        log_path = f"{settings.logs}/{step.id}.log"
+        with ExitStack() as stack:
+            mounts = StepMounts(self._workshop, settings, step, stack)
+            mounts.add_all(op, sources, inputs)
+            spec = _sandbox(op, workspace.path, mounts)
+            _make_system_directories(workspace.path)
+            stubs = MountStubs(workspace.path, mount_targets(spec))
+            stack.callback(stubs.clean)
+            status = self._run_process(spec, mounts.bundle_directory(), log_path, step)
+        step.cancellation.check()
+        if status:
+            raise ProcessFailed(op.args, status, log_path)
+
+    def _run_process(self, spec: SandboxSpec, bundle: str, log_path: str, step: StepContext) -> int:
+        """The exit code of the process; its output goes to the log and to whoever watches."""
+        runtime = self._settings.runtime
+        identity = os.path.basename(os.path.dirname(bundle))
+        write_bundle(bundle, spec, identity, runtime.features)
+        log = StepLog(log_path, step.id, step.events)
+        try:
+            with open(os.devnull, "rb") as nothing:
+                return runtime.run(
+                    bundle, identity, Streams(nothing.fileno(), log.stdout, log.stderr), step.cancellation
+                )
+        finally:
+            log.close()
+
+    def _digest(self, workspace: Workspace) -> tuple[Digest, int]:
+        """The diff ID of what the step changed and the size of its tar.
+
+        The tar is kept only where snapshots are whole trees, which do not tell later what a layer changed.
+        """
+        if self._workshop.snapshots.whiteouts == "apply":
+            return self._workshop.write_layer(lambda write: write_layer(workspace.changes(), write))
+        hasher = sha256()
+        size = 0
+
+        def take(data: bytes | memoryview) -> None:
+            nonlocal size
+            size += len(data)
+            hasher.update(data)
+
+        write_layer(workspace.changes(), take)
+        return Digest("sha256:" + hasher.hexdigest()), size
+
+
+def _date_back(workspace: Workspace, newest: int) -> None:
+    """Make what the step changed no newer than `newest`. The files themselves, because they become the snapshot."""
+    newer = [entry.path for entry, _ in workspace.changes() if entry.mtime > newest]
+    for path in newer:
+        os.utime(f"{workspace.upper}/{path}", (newest, newest), follow_symlinks=False)
+
+
+def _make_system_directories(root: str) -> None:
+    """The three mount points that stay in the layer when an image lacks them; runtimes disagree about their modes."""
+    for name in _SYSTEM_DIRECTORIES:
+        path = f"{root}/{name}"
+        if not os.path.lexists(path):
+            os.mkdir(path)
+            os.chmod(path, 0o755)
+
+
+def _sandbox(op: RunOp, root: str, mounts: StepMounts) -> SandboxSpec:
+    user, home = resolve_user(root, op.user)
+    environment = [*op.environment, *op.proxies, *mounts.environment]
+    if not any(variable.startswith("HOME=") for variable in environment):
+        environment.append(f"HOME={home}")
+    process = ProcessSpec(op.args, tuple(environment), op.workdir, user)
+    return SandboxSpec(
+        root,
+        process,
+        tuple(mounts.mounts),
+        HOSTNAME,
+        "none" if op.network == "none" else "host",
+        tuple((host.name, host.address) for host in op.hosts),
+        privileged=op.security == "insecure",
+        limits=tuple(Limit(*limit) for limit in op.ulimits),
+        shm_size=op.shm_size or _SHM_SIZE,
+    )

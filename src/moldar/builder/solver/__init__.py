@@ -1,0 +1,29 @@
+"""Solves a graph: decides what is cached, what runs, when, and in which thread. Knows nothing of how."""
+
+from moldar.builder.solver.contracts import (
+    BELOW,
+    Cache,
+    Cancellation,
+    Cancelled,
+    Executor,
+    Inputs,
+    Key,
+    Record,
+    Result,
+    StepContext,
+)
+from moldar.builder.solver.solution import solve
+
+__all__ = [
+    "BELOW",
+    "Cache",
+    "Cancellation",
+    "Cancelled",
+    "Executor",
+    "Inputs",
+    "Key",
+    "Record",
+    "Result",
+    "StepContext",
+    "solve",
+]

@@ -1,0 +1,5 @@
+"""`python -m moldar.cli` is the `moldar` program."""
+
+from moldar.cli import main
+
+main()

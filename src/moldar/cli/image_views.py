@@ -1,0 +1,214 @@
+"""Commands that show images: ls, history, inspect."""
+
+import json
+from typing import Any
+
+from moldar.cli import tables
+from moldar.cli.argv import Arguments, Command, Flag
+from moldar.cli.engine import engine
+from moldar.errors import NotFound, UserMistake
+
+NONE = "<none>"
+WIDTH_CREATED_BY = 45
+HISTORY_HEADINGS = {
+    "ID": "IMAGE",
+    "CreatedSince": "CREATED",
+    "CreatedAt": "CREATED AT",
+    "CreatedBy": "CREATED BY",
+    "Size": "SIZE",
+    "Comment": "COMMENT",
+}
+IMAGE_HEADINGS = {
+    "Repository": "REPOSITORY",
+    "Tag": "TAG",
+    "ID": "IMAGE ID",
+    "Digest": "DIGEST",
+    "CreatedSince": "CREATED",
+    "CreatedAt": "CREATED AT",
+    "Size": "SIZE",
+}
+
+
+def list_images(arguments: Arguments) -> int:
+    from moldar.app import images
+
+    pattern = arguments.positional[0] if arguments.positional else ""
+    found = images.list_images(engine(), pattern=pattern, filters=_filters(arguments.many("filter")))
+    full = arguments.on("no-trunc")
+    rows = [_image_row(image, full=full) for image in found]
+    if arguments.on("quiet"):
+        ids = dict.fromkeys(row["ID"] for row in rows)
+        return _print("\n".join(ids))
+    if template := arguments.text("format"):
+        return _print(_formatted(template, rows, IMAGE_HEADINGS))
+    columns = ["Repository", "Tag", *(["Digest"] if arguments.on("digests") else []), "ID", "CreatedSince", "Size"]
+    cells = ([str(row[column]) for column in columns] for row in rows)
+    return _print(tables.table([IMAGE_HEADINGS[column] for column in columns], cells))
+
+
+def _image_row(image: Any, *, full: bool) -> dict[str, Any]:
+    return {
+        "Repository": image.repository or NONE,
+        "Tag": image.tag or NONE,
+        "ID": image.id if full else tables.short_id(image.id),
+        "Digest": image.digest or NONE,
+        "CreatedSince": tables.ago(tables.timestamp(image.created)),
+        "CreatedAt": image.created,
+        "Size": tables.size(image.size),
+    }
+
+
+def history(arguments: Arguments) -> int:
+    from moldar.app import images
+
+    full, human = arguments.on("no-trunc"), arguments.on("human")
+    rows = []
+    for entry in images.history(engine(), arguments.positional[0]):
+        by = entry.created_by.replace("\t", " ")
+        image = entry.image_id or "<missing>"
+        rows.append(
+            {
+                "ID": image if full else tables.short_id(image),
+                "CreatedSince": tables.ago(tables.timestamp(entry.created)) if human else entry.created,
+                "CreatedAt": entry.created,
+                "CreatedBy": by if full or len(by) <= WIDTH_CREATED_BY else by[: WIDTH_CREATED_BY - 1] + "…",
+                "Size": tables.size(entry.size) if human else str(entry.size),
+                "Comment": entry.comment,
+            }
+        )
+    if arguments.on("quiet"):
+        return _print("\n".join(row["ID"] for row in rows))
+    if template := arguments.text("format"):
+        return _print(_formatted(template, rows, HISTORY_HEADINGS))
+    columns = ["ID", "CreatedSince", "CreatedBy", "Size", "Comment"]
+    return _print(
+        tables.table([HISTORY_HEADINGS[name] for name in columns], ([row[c] for c in columns] for row in rows))
+    )
+
+
+def inspect_images(arguments: Arguments) -> int:
+    from moldar.app import images
+
+    store = engine()
+    return inspect_documents(arguments, lambda name: images.inspect(store, name))
+
+
+def inspect_anything(arguments: Arguments) -> int:
+    """A container when there is one of that name, else an image, as Docker does."""
+    from moldar.app import containers, images
+
+    store = engine()
+
+    def either(name: str) -> dict[str, Any]:
+        try:
+            return containers.inspect(store, name)
+        except NotFound:
+            pass
+        try:
+            return images.inspect(store, name)
+        except NotFound as error:
+            raise NotFound(f"no such object: {name}") from error
+
+    kind = arguments.text("type")
+    if kind == "image":
+        return inspect_images(arguments)
+    if kind not in ("", "container"):
+        raise UserMistake(f"{kind!r} is not a valid value for --type", hint="use image or container")
+    return inspect_documents(arguments, either)
+
+
+def inspect_documents(arguments: Arguments, find: Any) -> int:
+    """Print what is found even when another name is not, and then fail, as Docker does."""
+    found, missing = [], None
+    for name in arguments.positional:
+        try:
+            found.append(find(name))
+        except NotFound as error:
+            missing = missing or error
+    if template := arguments.text("format"):
+        from moldar.cli.templates import render
+
+        _print("\n".join(render(template, document) for document in found))
+    elif found or missing:
+        print(json.dumps(found, indent=4, ensure_ascii=False))
+    if missing:
+        raise missing
+    return 0
+
+
+def _formatted(template: str, rows: list[dict[str, Any]], headings: dict[str, str]) -> str:
+    from moldar.cli.templates import rows as render_rows
+
+    if template == "json":
+        return "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    return render_rows(template, rows, headings)
+
+
+def _filters(words: list[str]) -> dict[str, str]:
+    filters = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise UserMistake(f"invalid filter {word!r}", hint="expected name=value, such as dangling=true")
+        filters[key] = value
+    return filters
+
+
+def _print(text: str) -> int:
+    if text:
+        print(text)
+    return 0
+
+
+FORMAT = Flag("format", "", "string", value="string", help="Print with a Go template, or 'json'")
+QUIET = Flag("quiet", "q", "bool", help="Only show image IDs")
+NO_TRUNC = Flag("no-trunc", "", "bool", help="Do not shorten the output")
+COMMANDS = (
+    Command(
+        ("image", "ls"),
+        "[OPTIONS] [REPOSITORY[:TAG]]",
+        "List images",
+        list_images,
+        (
+            Flag("all", "a", "bool", help="Show all images (there are no hidden ones)"),
+            Flag("digests", "", "bool", help="Show digests"),
+            Flag(
+                "filter",
+                "f",
+                "list",
+                value="filter",
+                help="Filter by dangling=, reference=, label=, before= or since=",
+            ),
+            FORMAT,
+            NO_TRUNC,
+            QUIET,
+        ),
+        0,
+        1,
+    ),
+    Command(
+        ("image", "history"),
+        "[OPTIONS] IMAGE",
+        "Show the history of an image",
+        history,
+        (
+            FORMAT,
+            Flag("human", "H", "bool", default=True, help="Print sizes and dates for people"),
+            NO_TRUNC,
+            QUIET,
+        ),
+        1,
+        1,
+    ),
+    Command(
+        ("image", "inspect"), "[OPTIONS] IMAGE [IMAGE...]", "Show the details of images", inspect_images, (FORMAT,), 1
+    ),
+    Command(
+        ("inspect",),
+        "[OPTIONS] NAME|ID [NAME|ID...]",
+        "Show the details of an image or container",
+        inspect_anything,
+        (FORMAT, Flag("type", "", "string", help="Only look for this type: image or container")),
+        1,
+    ),
+)

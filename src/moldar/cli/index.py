@@ -1,0 +1,126 @@
+"""Which module holds which command, and the lines of the top-level help; nothing here imports a command."""
+
+import os
+from typing import NamedTuple
+
+
+class Entry(NamedTuple):
+    """Where a command lives: `moldar.cli.<module>`, and its line in the help."""
+
+    module: str
+    summary: str
+
+
+COMMANDS: dict[str, Entry] = {
+    "build": Entry("build", "Build an image from a Dockerfile"),
+    "build history ls": Entry("build_history", "List past builds"),
+    "build history rm": Entry("build_history", "Forget past builds and their logs"),
+    "build history show": Entry(
+        "build_history", "Show the steps of a past build: how long each took, and what was cached"
+    ),
+    "build logs": Entry("build_history", "Show what the steps of a build printed (default: the latest build)"),
+    "builder prune": Entry("system", "Remove build cache"),
+    "check": Entry("check", "Check a Dockerfile, and mend it"),
+    "cache export": Entry("cache", "Write the build cache to a directory or registry"),
+    "cache import": Entry("cache", "Bring a build cache into the store"),
+    "container attach": Entry("containers", "Attach to a running container"),
+    "container exec": Entry("containers", "Execute a command in a running container"),
+    "container inspect": Entry("container_views", "Show the details of containers"),
+    "container kill": Entry("containers", "Kill one or more running containers"),
+    "container logs": Entry("containers", "Fetch the logs of a container"),
+    "container ls": Entry("container_views", "List containers"),
+    "container port": Entry("container_views", "List port mappings of a container"),
+    "container prune": Entry("containers", "Remove all stopped containers"),
+    "container rename": Entry("containers", "Rename a container"),
+    "container restart": Entry("containers", "Restart one or more containers"),
+    "container rm": Entry("containers", "Remove one or more containers"),
+    "container run": Entry("run", "Create and run a new container from an image"),
+    "container create": Entry("run", "Create a new container"),
+    "container start": Entry("containers", "Start one or more stopped containers"),
+    "container stop": Entry("containers", "Stop one or more running containers"),
+    "container wait": Entry("containers", "Block until containers stop, then print their exit codes"),
+    "hub serve": Entry("hub", "Run our registry and hub"),
+    "hub token create": Entry("hub", "Make a personal access token"),
+    "hub user add": Entry("hub", "Add an account to the hub"),
+    "hub user ls": Entry("hub", "List the hub's accounts"),
+    "hub user passwd": Entry("hub", "Set an account's password"),
+    "image history": Entry("image_views", "Show the history of an image"),
+    "image inspect": Entry("image_views", "Show the details of images"),
+    "image load": Entry("images", "Load images from a tar archive or stdin"),
+    "image ls": Entry("image_views", "List images"),
+    "image prune": Entry("images", "Remove unused images"),
+    "image pull": Entry("registry", "Download an image from a registry"),
+    "image push": Entry("registry", "Upload an image to a registry"),
+    "image rm": Entry("images", "Remove one or more images"),
+    "image save": Entry("images", "Save images to a tar archive or stdout"),
+    "image tag": Entry("images", "Create a tag that refers to an image"),
+    "inspect": Entry("image_views", "Show the details of an image or container"),
+    "login": Entry("registry", "Log in to a registry"),
+    "logout": Entry("registry", "Log out from a registry"),
+    "system check": Entry("system", "Verify everything in the store"),
+    "system df": Entry("system", "Show disk usage"),
+    "system info": Entry("system", "Show how this host serves Moldar"),
+    "system prune": Entry("system", "Remove unused data"),
+    "version": Entry("system", "Show the version"),
+}
+
+ALIASES: dict[str, str] = {
+    "attach": "container attach",
+    "build history": "build history ls",
+    "build history inspect": "build history show",
+    "build history list": "build history ls",
+    "build history logs": "build logs",
+    "container list": "container ls",
+    "container ps": "container ls",
+    "container remove": "container rm",
+    "exec": "container exec",
+    "history": "image history",
+    "image build": "build",
+    "image list": "image ls",
+    "image remove": "image rm",
+    "images": "image ls",
+    "info": "system info",
+    "kill": "container kill",
+    "load": "image load",
+    "logs": "container logs",
+    "port": "container port",
+    "ps": "container ls",
+    "pull": "image pull",
+    "push": "image push",
+    "rename": "container rename",
+    "create": "container create",
+    "restart": "container restart",
+    "rm": "container rm",
+    "rmi": "image rm",
+    "run": "container run",
+    "save": "image save",
+    "start": "container start",
+    "stop": "container stop",
+    "tag": "image tag",
+    "wait": "container wait",
+    "hub user list": "hub user ls",
+    "builder build": "build",
+    "buildx build": "build",
+    "system diskusage": "system df",
+}
+
+GROUPS: dict[str, str] = {
+    "builder": "Manage the build cache",
+    "cache": "Export and import the build cache",
+    "container": "Manage containers",
+    "hub": "Run and manage the hub",
+    "image": "Manage images",
+    "system": "Manage Moldar's store",
+}
+
+
+def find(words: list[str]) -> tuple[str, int] | None:
+    """The command that `words` begin with, and how many of them name it; None when there is none."""
+    for count in range(min(3, len(words)), 0, -1):
+        name = " ".join(words[:count])
+        if count == 2 and words[0] == "build" and os.path.isdir(words[1]):
+            continue  # a context that is called like a command
+        name = ALIASES.get(name, name)
+        if name in COMMANDS:
+            return name, count
+    return None

@@ -1,0 +1,212 @@
+"""`moldar run` and `moldar create`: flags to options, then the container in front of us or behind."""
+
+import os
+import sys
+from collections.abc import Callable
+
+from moldar.app.containers import RunOptions
+from moldar.app.engine import Engine
+from moldar.cli import environment
+from moldar.cli.argv import Arguments, Command, Flag
+from moldar.cli.engine import engine
+from moldar.errors import MoldarError, NotFound, UserMistake
+
+EXIT_OF_DAEMON = 125
+PULL = ("missing", "always", "never")
+
+
+def run(arguments: Arguments) -> int:
+    return _with_docker_exit_code(lambda: _run(arguments))
+
+
+def _run(arguments: Arguments) -> int:
+    from moldar.app import containers
+
+    options = _options(arguments)
+    store = engine()
+    _pull_if_needed(store, arguments)
+    ran = containers.run(store, arguments.positional[0], options, cidfile=arguments.text("cidfile"))
+    for warning in ran.warnings:
+        print(f"WARNING: {warning}", file=sys.stderr)
+    if options.detach:
+        print(ran.id)
+    return ran.exit_code
+
+
+def create(arguments: Arguments) -> int:
+    def work() -> int:
+        from moldar.app import containers
+
+        options = _options(arguments)
+        store = engine()
+        _pull_if_needed(store, arguments)
+        print(containers.create(store, arguments.positional[0], options))
+        return 0
+
+    return _with_docker_exit_code(work)
+
+
+def _with_docker_exit_code(work: Callable[[], int]) -> int:
+    """What fails before the container's process runs is 125 as Docker's, unless it is 126 or 127."""
+    try:
+        return work()
+    except MoldarError as error:
+        if error.exit_code == 1:
+            error.exit_code = EXIT_OF_DAEMON
+        raise
+
+
+def _pull_if_needed(store: Engine, arguments: Arguments) -> None:
+    image = arguments.positional[0]
+    policy = arguments.text("pull") or "missing"
+    if policy not in PULL:
+        raise UserMistake(f"invalid pull option {policy!r}", hint="use one of " + ", ".join(PULL))
+    if policy != "always":
+        try:
+            store.images.resolve(image)
+            return
+        except NotFound:
+            if policy == "never":
+                raise
+    from moldar.app import registries
+    from moldar.cli.progress.transfers import Transfers
+
+    reference = registries.references_to_pull(store, image)[0]
+    print(f"Unable to find image '{reference.familiar}' locally", file=sys.stderr)
+    with Transfers(live=False, quiet=True) as drawing:
+        pulled = registries.pull(store, image, platform=arguments.text("platform"), progress=drawing.pulling)
+    print(f"Digest: {pulled.digest}\nStatus: Downloaded newer image for {pulled.familiar}", file=sys.stderr)
+
+
+def _options(arguments: Arguments) -> RunOptions:
+    from moldar.cli.build_options import size_in_bytes
+
+    command = arguments.positional[1:]
+    detach = "detach" in arguments.given and arguments.on("detach")
+    interactive, tty = arguments.on("interactive"), arguments.on("tty")
+    if tty and not detach and not sys.stdin.isatty():
+        raise UserMistake("the input device is not a TTY", hint="leave out -t, or run it in a terminal")
+    return RunOptions(
+        command=tuple(command),
+        name=arguments.text("name"),
+        detach=detach,
+        remove=arguments.on("rm"),
+        interactive=interactive,
+        tty=tty,
+        env=tuple(environment_words(arguments)),
+        publish=tuple(arguments.many("publish")),
+        publish_all=arguments.on("publish-all"),
+        volumes=tuple(arguments.many("volume")),
+        mounts=tuple(arguments.many("mount")),
+        tmpfs=tuple(arguments.many("tmpfs")),
+        workdir=arguments.text("workdir"),
+        user=arguments.text("user"),
+        entrypoint=arguments.text("entrypoint") if "entrypoint" in arguments.given else None,
+        hostname=arguments.text("hostname"),
+        network=arguments.text("network") or "bridge",
+        labels=tuple(_label(word) for word in arguments.many("label")),
+        hosts=tuple(_host(word) for word in arguments.many("add-host")),
+        dns=tuple(arguments.many("dns")),
+        init=arguments.on("init"),
+        restart=arguments.text("restart") or "no",
+        read_only=arguments.on("read-only"),
+        privileged=arguments.on("privileged"),
+        cap_add=tuple(arguments.many("cap-add")),
+        cap_drop=tuple(arguments.many("cap-drop")),
+        memory=size_in_bytes(arguments.text("memory") or "0", "--memory"),
+        cpus=float(arguments.text("cpus") or 0),
+        shm_size=size_in_bytes(arguments.text("shm-size") or "0", "--shm-size"),
+        stop_signal=arguments.text("stop-signal"),
+        stop_timeout=arguments.number("stop-timeout") if "stop-timeout" in arguments.given else None,
+    )
+
+
+def environment_words(arguments: Arguments) -> list[str]:
+    """The NAME=value words of --env-file and --env."""
+    lines = [line for path in arguments.many("env-file") for line in _read_env_file(path)]
+    found = []
+    for word in [*lines, *arguments.many("env")]:
+        if "=" in word:
+            found.append(word)
+        elif (value := environment.variable(word)) is not None:
+            found.append(f"{word}={value}")
+    return found
+
+
+def _read_env_file(path: str) -> list[str]:
+    try:
+        with open(os.path.expanduser(path), encoding="utf-8") as file:
+            lines = [line.strip() for line in file]
+    except OSError as error:
+        raise UserMistake(f"cannot read the environment file {path}: {error.strerror}") from error
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _label(word: str) -> tuple[str, str]:
+    name, _, value = word.partition("=")
+    return name, value
+
+
+def _host(word: str) -> tuple[str, str]:
+    name, separator, address = word.partition("=") if "=" in word else word.partition(":")
+    if not separator or not address:
+        raise UserMistake(f"bad format for add-host: {word!r}", hint="expected host:ip")
+    return name, address.strip("[]")
+
+
+FLAGS = (
+    Flag("add-host", "", "list", value="host:ip", help="Add a line to /etc/hosts"),
+    Flag("cap-add", "", "list", help="Add a capability"),
+    Flag("cap-drop", "", "list", help="Drop a capability"),
+    Flag("cidfile", "", "string", value="file", help="Write the container ID to a file"),
+    Flag("cpus", "", "string", help="Number of CPUs"),
+    Flag("dns", "", "list", help="Set DNS servers"),
+    Flag("entrypoint", "", "string", help="Replace the image's ENTRYPOINT"),
+    Flag("env", "e", "list", help="Set environment variables"),
+    Flag("env-file", "", "list", help="Read a file of environment variables"),
+    Flag("hostname", "h", "string", help="Host name of the container"),
+    Flag("init", "", "bool", help="Run an init that reaps processes"),
+    Flag("interactive", "i", "bool", help="Keep stdin open"),
+    Flag("label", "l", "list", help="Set labels on the container"),
+    Flag("memory", "m", "string", value="bytes", help="Memory limit"),
+    Flag("mount", "", "list", help="Attach a file system, such as type=bind,source=a,target=/b"),
+    Flag("name", "", "string", help="Name the container"),
+    Flag("network", "", "string", "bridge", help="bridge, host or none"),
+    Flag("platform", "", "string", help="Platform of the image, when it must be pulled"),
+    Flag("privileged", "", "bool", help="Give extended privileges"),
+    Flag("publish", "p", "list", help="Publish a container's port to the host"),
+    Flag("publish-all", "P", "bool", help="Publish all exposed ports to random ports"),
+    Flag("pull", "", "string", "missing", help="Pull the image first: always, missing, never"),
+    Flag("quiet", "q", "bool", help="Do not show the pull"),
+    Flag("read-only", "", "bool", help="Make the root file system read-only"),
+    Flag("restart", "", "string", "no", help="Restart policy: no, on-failure[:max], always, unless-stopped"),
+    Flag("rm", "", "bool", help="Remove the container when it exits"),
+    Flag("shm-size", "", "string", value="bytes", help="Size of /dev/shm"),
+    Flag("stop-signal", "", "string", help="Signal that stops the container"),
+    Flag("stop-timeout", "", "int", help="Seconds before a stop kills"),
+    Flag("tmpfs", "", "list", help="Mount a tmpfs directory"),
+    Flag("tty", "t", "bool", help="Give the process a terminal"),
+    Flag("user", "u", "string", help="User name or UID, with :group or :GID"),
+    Flag("volume", "v", "list", help="Bind mount a directory, or attach a volume"),
+    Flag("workdir", "w", "string", help="Working directory"),
+)
+COMMANDS = (
+    Command(
+        ("container", "run"),
+        "[OPTIONS] IMAGE [COMMAND] [ARG...]",
+        "Create and run a new container from an image",
+        run,
+        (Flag("detach", "d", "bool", help="Run in the background and print the container ID"), *FLAGS),
+        1,
+        interspersed=False,
+    ),
+    Command(
+        ("container", "create"),
+        "[OPTIONS] IMAGE [COMMAND] [ARG...]",
+        "Create a new container",
+        create,
+        (Flag("detach", "d", "bool", help="Accepted for compatibility"), *FLAGS),
+        1,
+        interspersed=False,
+    ),
+)

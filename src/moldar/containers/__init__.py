@@ -1,0 +1,1 @@
+"""The life of containers: create, start, logs, exec, stop, ports."""

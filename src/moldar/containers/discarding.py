@@ -1,0 +1,31 @@
+"""Removing a container for good: anonymous volumes, root file system, files, record."""
+
+import os
+import shutil
+from typing import Protocol
+
+from moldar.containers.definition import Definition
+from moldar.containers.volumes import remove_volume
+from moldar.sandbox.snapshots import Snapshots
+from moldar.store.home import Home
+
+
+class Records(Protocol):
+    """The part of the store's container records that this needs."""
+
+    def remove(self, container: str) -> None: ...
+
+
+def discard(
+    home: Home, definition: Definition, snapshots: Snapshots, records: Records, *, volumes: bool = True
+) -> None:
+    """Delete a container that does not run. The record goes last, so that a killed removal can be repeated."""
+    directory = f"{home.containers}/{definition.id}"
+    snapshots.remove_rootfs(definition.id)
+    if volumes:
+        for mount in definition.mounts:
+            if mount.anonymous:
+                remove_volume(home.volumes, mount.name)
+    if os.path.isdir(directory):
+        shutil.rmtree(directory, ignore_errors=True)
+    records.remove(definition.id)

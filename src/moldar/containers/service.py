@@ -1,0 +1,407 @@
+"""Containers: every verb that people have for them. `app` hands in the store's parts and the machinery."""
+
+import os
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple, Protocol
+
+from moldar.containers import wire
+from moldar.containers.attaching import Attachment, MonitorLost
+from moldar.containers.definition import Definition, decode_definition, encode_definition
+from moldar.containers.discarding import discard
+from moldar.containers.launching import launch
+from moldar.containers.locks import abandoned, hold
+from moldar.containers.logs import FILE as LOG_FILE
+from moldar.containers.logs import LogLine, read_logs
+from moldar.containers.naming import check_name, new_id, new_name
+from moldar.containers.options import RunOptions
+from moldar.containers.planning import define, merge_environment, signal_number
+from moldar.containers.status import LOST, ProcessName, Status, read_status, write_status
+from moldar.containers.views import ContainerView, inspection, matches, port_lines
+from moldar.containers.volumes import open_volume, populate
+from moldar.errors import CorruptData, HostTrouble, UserMistake
+from moldar.image.config import ImageConfig
+from moldar.image.model import Digest
+from moldar.sandbox.confinement import capabilities
+from moldar.sandbox.network import stop_helper
+from moldar.sandbox.runtime import Runtime, Streams
+from moldar.sandbox.snapshots import Snapshots, Stack
+from moldar.sandbox.spec import ProcessSpec
+from moldar.sandbox.users import resolve_user
+from moldar.store.containers import ContainerRow
+from moldar.store.home import Home
+
+DEFINITION = "definition.json"
+STOP_REQUEST = "stop-requested"
+CREATION = "creation.lock"
+_PATIENCE = 0.01
+_KILL_SECONDS = 15.0
+
+
+class Records(Protocol):
+    """The store's container records."""
+
+    def add(self, row: ContainerRow) -> None: ...
+    def rename(self, container: str, name: str) -> None: ...
+    def remove(self, container: str) -> None: ...
+    def all(self) -> list[ContainerRow]: ...
+    def find(self, text: str) -> ContainerRow: ...
+
+
+class Machinery(Protocol):
+    """What is needed only when something must be mounted or run."""
+
+    @property
+    def snapshots(self) -> Snapshots: ...
+    @property
+    def runtime(self) -> Runtime: ...
+
+
+class NotRunning(UserMistake):
+    """The container would have to run for this."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"container {name} is not running", hint=f"start it with `moldar start {name}`")
+
+
+class StillRunning(UserMistake):
+    """The container would have to be stopped for this."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f'cannot remove container "/{name}": container is running', hint="stop it first, or remove it with -f"
+        )
+
+
+class Started(NamedTuple):
+    """A container that was started. `attachment` is there when it was asked for."""
+
+    id: str
+    warnings: tuple[str, ...]
+    attachment: Attachment | None
+
+
+class Pruned(NamedTuple):
+    """Containers that were removed, and the bytes that this freed."""
+
+    removed: tuple[str, ...]
+    freed: int
+
+
+class Containers:
+    """The containers of one store."""
+
+    def __init__(self, home: Home, records: Records, machinery: Machinery) -> None:
+        self._home = home
+        self._records = records
+        self._machinery = machinery
+
+    def create(self, image: Digest, config: ImageConfig, stack: Stack, options: RunOptions) -> str:
+        """Make a container of an image whose layers are unpacked; its ID. UserMistake when the options are wrong."""
+        identity = new_id()
+        name = check_name(options.name) if options.name else ""
+        snapshots = self._machinery.snapshots
+        definition = define(
+            identity, image, config.config, options, driver=snapshots.name, volumes=self._home.volumes
+        )
+        self.sweep()
+        directory = self._directory(identity)
+        text = encode_definition(definition)
+        os.makedirs(directory, mode=0o711)
+        with hold(f"{directory}/{CREATION}"):
+            try:
+                with open(f"{directory}/{DEFINITION}", "w") as file:
+                    file.write(text)
+                snapshots.create_rootfs(identity, stack)
+                self._make_volumes(definition, stack, snapshots)
+                self._add_record(definition, name, text)
+            except BaseException:
+                discard(self._home, definition, snapshots, self._records)
+                raise
+        return identity
+
+    def sweep(self) -> list[str]:
+        """Delete what killed creations left: containers without a record; their IDs."""
+        known = {row.id for row in self._records.all()}
+        swept = []
+        for identity in set(os.listdir(self._home.containers)) - known:
+            directory = self._directory(identity)
+            if abandoned(f"{directory}/{CREATION}"):
+                self._machinery.snapshots.remove_rootfs(identity)
+                with suppress(OSError, CorruptData), open(f"{directory}/{DEFINITION}") as file:
+                    discard(self._home, decode_definition(file.read()), self._machinery.snapshots, self._records)
+                shutil.rmtree(directory, ignore_errors=True)
+                swept.append(identity)
+        return swept
+
+    def start(self, name: str, *, attached: bool = False, size: tuple[int, int] | None = None) -> Started:
+        """Start a container that does not run. NotStarted carries Docker's exit code.
+
+        `size` is the terminal's (rows, columns) of who is attached, so that the process finds it from the first.
+        """
+        row = self._records.find(name)
+        status = self._status(row)
+        if status.running:
+            return Started(row.id, (), self.attach(name) if attached else None)
+        self._tidy(row, status)
+        with suppress(FileNotFoundError):
+            os.unlink(f"{self._directory(row.id)}/{STOP_REQUEST}")
+        if not attached:
+            return Started(row.id, launch(self._home.root, row.id).warnings, None)
+        ours, theirs = socket.socketpair()
+        try:
+            if size:
+                ours.sendall(wire.resize_frame(*size))
+            with theirs:
+                launched = launch(self._home.root, row.id, theirs)
+        except BaseException:
+            ours.close()
+            raise
+        return Started(row.id, launched.warnings, Attachment(ours))
+
+    def attach(self, name: str) -> Attachment:
+        """Be shown the output of a running container from now on, and give it input. NotRunning."""
+        row = self._records.find(name)
+        attachment = self._connect(row)
+        if attachment is None:
+            raise NotRunning(name)
+        attachment.subscribe()
+        return attachment
+
+    def logs(
+        self, name: str, *, follow: bool = False, tail: int | None = None, since: str = "", until: str = ""
+    ) -> Iterator[LogLine]:
+        """What the container has printed; with `follow` until it ends."""
+        directory = self._directory(self._records.find(name).id)
+
+        def running() -> bool:
+            status = read_status(directory)
+            return status.monitor.alive and status.status in ("running", "restarting")
+
+        return read_logs(directory, follow=follow, tail=tail, since=since, until=until, running=running)
+
+    def execute(
+        self,
+        name: str,
+        command: Sequence[str],
+        streams: Streams,
+        *,
+        env: Iterable[str] = (),
+        user: str = "",
+        workdir: str = "",
+        tty: bool = False,
+        detach: bool = False,
+        privileged: bool = False,
+    ) -> int:
+        """Run another process in a running container; its exit code. NotRunning, CannotStart (126, 127)."""
+        row = self._records.find(name)
+        status = self._status(row)
+        if not status.running:
+            raise NotRunning(name)
+        definition = decode_definition(row.state)
+        root = f"/proc/{status.process.pid}/root"
+        account = resolve_user(root, user or definition.user, definition.groups)
+        basic = (f"HOME={account.home}", *(("TERM=xterm",) if tty else ()))
+        process = ProcessSpec(
+            tuple(command),
+            merge_environment(basic, definition.env, env),
+            os.path.join(definition.cwd, workdir),
+            account.user,
+            tty,
+        )
+        allowed = capabilities(
+            privileged=privileged or definition.privileged, added=definition.cap_add, dropped=definition.cap_drop
+        )
+        work = f"{self._directory(row.id)}/bundle"
+        return self._machinery.runtime.execute(
+            row.id, process, streams, work=work, root=root, allowed=allowed, detach=detach
+        )
+
+    def stop(self, name: str, timeout: int | None = None) -> None:
+        """Send the stop signal, and SIGKILL after `timeout` seconds (below 0: never). It may have ended."""
+        row = self._records.find(name)
+        definition = decode_definition(row.state)
+        seconds = definition.stop_timeout if timeout is None else timeout
+        status = self._request_stop(row)
+        self._signal(status, signal_number(definition.stop_signal))
+        deadline = time.monotonic() + seconds if seconds >= 0 else float("inf")
+        while status.process.alive and time.monotonic() < deadline:
+            time.sleep(_PATIENCE)
+        self._finish(row, status)
+
+    def kill(self, name: str, signal_name: str = "KILL") -> None:
+        """Send a signal to the container's process; NotRunning, UserMistake."""
+        row = self._records.find(name)
+        number = signal_number(signal_name)
+        status = self._status(row)
+        if not status.running:
+            raise NotRunning(name)
+        if number != signal.SIGKILL:
+            self._signal(status, number)
+            return
+        self._finish(row, self._request_stop(row))
+
+    def restart(self, name: str, timeout: int | None = None) -> Started:
+        """Stop the container if it runs, and start it."""
+        self.stop(name, timeout)
+        return self.start(name)
+
+    def remove(self, name: str, *, force: bool = False, volumes: bool = False) -> None:
+        """Delete a container; StillRunning unless `force`, which kills it. `volumes`: its anonymous ones too."""
+        row = self._records.find(name)
+        status = self._status(row)
+        if status.status in ("running", "restarting"):
+            if not force:
+                raise StillRunning(row.name)
+            status = self._request_stop(row)
+            self._finish(row, status)
+        self._await_monitor(status)
+        self._tidy(row, status)
+        discard(self._home, decode_definition(row.state), self._machinery.snapshots, self._records, volumes=volumes)
+
+    def rename(self, name: str, new: str) -> None:
+        """Give a container another name; UserMistake when it is taken or malformed."""
+        self._records.rename(self._records.find(name).id, check_name(new))
+
+    def wait(self, name: str) -> int:
+        """The exit code, when the container has ended."""
+        row = self._records.find(name)
+        attachment = self._connect(row)
+        if attachment is not None:
+            with suppress(MonitorLost):
+                return attachment.wait()
+        status = self._status(row)
+        while status.running:  # its monitor is gone
+            time.sleep(_PATIENCE)
+            status = self._status(row)
+        return status.exit_code
+
+    def list(self, *, everything: bool = False, filters: Iterable[tuple[str, str]] = ()) -> list[ContainerView]:
+        """The running containers, or all; the newest first."""
+        filters = tuple(filters)
+        everything = everything or any(name in ("status", "exited") for name, _ in filters)
+        views = map(self._view, self._records.all())
+        shown = [view for view in views if everything or view.status.status in ("running", "restarting")]
+        return [view for view in shown if matches(view, filters)]
+
+    def view(self, name: str) -> ContainerView:
+        """One container as it is now."""
+        return self._view(self._records.find(name))
+
+    def inspect(self, name: str) -> dict[str, Any]:
+        """The document of `inspect`, with Docker's names."""
+        view = self.view(name)
+        return inspection(view, f"{self._directory(view.id)}/{LOG_FILE}")
+
+    def ports(self, name: str) -> tuple[tuple[str, str], ...]:
+        """Pairs of container port (5000/tcp) and host address (127.0.0.1:5000)."""
+        return port_lines(self.view(name))
+
+    def prune(self) -> Pruned:
+        """Remove all containers that do not run."""
+        self.sweep()
+        removed, freed = [], 0
+        for row in self._records.all():
+            if self._status(row).status in ("created", "exited"):
+                freed += self._size(row)
+                with suppress(StillRunning):
+                    self.remove(row.id, volumes=True)
+                    removed.append(row.id)
+        return Pruned(tuple(removed), freed)
+
+    def _directory(self, identity: str) -> str:
+        return f"{self._home.containers}/{identity}"
+
+    def _status(self, row: ContainerRow) -> Status:
+        return read_status(self._directory(row.id))
+
+    def _view(self, row: ContainerRow) -> ContainerView:
+        return ContainerView(row.name, decode_definition(row.state), self._status(row))
+
+    def _size(self, row: ContainerRow) -> int:
+        total = 0
+        for folder, _, files in os.walk(self._machinery.snapshots.rootfs_upper(row.id)):
+            total += sum(os.lstat(os.path.join(folder, file)).st_size for file in files)
+        return total
+
+    def _add_record(self, definition: Definition, name: str, text: str) -> None:
+        """A name of our own making can be taken by another process at the same time; then another is made."""
+        row = ContainerRow(definition.id, name, Digest(definition.image), definition.created, text)
+        while not name:
+            row = row._replace(name=new_name(other.name for other in self._records.all()))
+            with suppress(UserMistake):
+                self._records.add(row)
+                return
+        self._records.add(row)
+
+    def _make_volumes(self, definition: Definition, stack: Stack, snapshots: Snapshots) -> None:
+        fresh = []
+        for mount in definition.mounts:
+            if mount.kind == "volume":
+                volume = open_volume(self._home.volumes, mount.name)
+                if volume.fresh:
+                    fresh.append((volume, mount.target))
+        if fresh:
+            with snapshots.mount(stack) as root:
+                for volume, target in fresh:
+                    populate(volume, root, target)
+
+    def _connect(self, row: ContainerRow) -> Attachment | None:
+        """A connection to the container's monitor if it has one."""
+        status = self._status(row)
+        if status.status not in ("running", "restarting") or not status.monitor.alive:
+            return None
+        try:
+            return Attachment(wire.connect(self._directory(row.id)))
+        except OSError:
+            return None
+
+    def _request_stop(self, row: ContainerRow) -> Status:
+        with open(f"{self._directory(row.id)}/{STOP_REQUEST}", "w"):
+            pass
+        return self._status(row)
+
+    def _signal(self, status: Status, number: int) -> None:
+        """By a pidfd, so that the signal cannot reach another process that got the pid meanwhile."""
+        with suppress(ProcessLookupError):
+            process = os.pidfd_open(status.process.pid) if status.process.pid else -1
+            if process >= 0:
+                try:
+                    if status.process.alive:
+                        signal.pidfd_send_signal(process, number)
+                finally:
+                    os.close(process)
+
+    def _finish(self, row: ContainerRow, status: Status) -> None:
+        """Kill what still runs, and wait until the container has ended and its end is recorded."""
+        self._signal(status, signal.SIGKILL)
+        deadline = time.monotonic() + _KILL_SECONDS
+        while time.monotonic() < deadline:
+            now = self._status(row)
+            if now.status in ("created", "exited"):
+                if not status.monitor.alive:
+                    self._tidy(row, now)
+                return
+            time.sleep(_PATIENCE)
+        raise HostTrouble(f"container {row.name} does not end", hint="see whether its processes hang in the kernel")
+
+    def _await_monitor(self, status: Status) -> None:
+        """The monitor of a container that has ended has a little to put away yet."""
+        deadline = time.monotonic() + _KILL_SECONDS
+        while status.monitor.alive and time.monotonic() < deadline:
+            time.sleep(_PATIENCE)
+
+    def _tidy(self, row: ContainerRow, status: Status) -> None:
+        """Put away what a killed monitor left: network helper, runtime's records, mounts."""
+        if status.monitor.alive or not status.monitor.pid or status.process.alive:
+            return
+        if status.helper.alive:
+            stop_helper(status.helper.pid)
+        if status.exit_code == LOST or status.helper.pid:
+            self._machinery.runtime.delete(row.id)
+            self._machinery.snapshots.unmount_rootfs(row.id)
+            write_status(self._directory(row.id), status._replace(helper=ProcessName(), process=ProcessName()))

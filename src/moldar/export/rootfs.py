@@ -1,0 +1,39 @@
+"""The root file system of an image, all layers in one: as a tar, or as files in a directory."""
+
+import os
+from collections.abc import Iterator
+
+from moldar.errors import HostTrouble
+from moldar.export.layer_forms import LayerForms
+from moldar.export.streams import WrittenTar
+from moldar.image.layer import LayerEntry, Opener, Write, diff_entries, unpack, write_layer
+from moldar.sandbox.snapshots import Snapshots, Stack
+
+
+def write_tar(forms: LayerForms, snapshots: Snapshots, stack: Stack, write: Write) -> None:
+    """Write the files of `stack` as one uncompressed tar, sorted by name."""
+    forms.unpacked(stack)
+    with snapshots.mount(stack) as root:
+        write_layer(diff_entries(root), write)
+
+
+def write_directory(
+    forms: LayerForms, snapshots: Snapshots, stack: Stack, directory: str, owner: tuple[int, int] | None = None
+) -> None:
+    """Put the files of `stack` into `directory`, which is made; what lies there stays unless it is replaced.
+
+    With `owner` (user and group ID) everything belongs to it, as BuildKit's local output does; else owners are kept.
+    Links that lie in `directory` already are not followed out of it.
+    """
+    try:
+        os.makedirs(directory, exist_ok=True)
+    except OSError as error:
+        raise HostTrouble(f"cannot make {directory}: {error.strerror}") from error
+    forms.unpacked(stack)
+    with snapshots.mount(stack) as root, WrittenTar(_owned(root, owner)) as stream:
+        unpack(stream, directory, whiteouts="apply")
+
+
+def _owned(root: str, owner: tuple[int, int] | None) -> Iterator[tuple[LayerEntry, Opener | None]]:
+    for entry, opener in diff_entries(root):
+        yield (entry._replace(uid=owner[0], gid=owner[1]) if owner else entry), opener

@@ -1,0 +1,1 @@
+"""Our registry and hub, an ASGI application."""

@@ -1,0 +1,58 @@
+"""The hub as an ASGI application: the registry's routes straight to their own code, the rest to the pages."""
+
+import contextlib
+import logging
+import traceback
+from collections.abc import AsyncIterator, Callable
+
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect
+
+from moldar.hub.api import TOKEN_PATH, RegistryApi
+from moldar.hub.api_tokens import TokenEndpoint
+from moldar.hub.authentication import Authenticator
+from moldar.hub.exchange import Receive, Scope, Send
+from moldar.hub.services import Hub
+from moldar.hub.web import web_routes
+
+_LOG = logging.getLogger("moldar.hub")
+
+
+class HubApp:
+    """The whole hub. `hub` stays the caller's to close."""
+
+    def __init__(self, hub: Hub) -> None:
+        authenticator = Authenticator(hub)
+        self._api = RegistryApi(hub, authenticator)
+        self._tokens = TokenEndpoint(hub, authenticator)
+        self._pages = Starlette(routes=web_routes(hub, authenticator), lifespan=_lifespan(hub))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            path = scope["path"]
+            if path.startswith("/v2/") or path == "/v2":
+                await self._api(scope, receive, send)
+                return
+            if path == TOKEN_PATH:
+                await self._tokens(scope, receive, send)
+                return
+        try:
+            await self._pages(scope, receive, send)
+        except ClientDisconnect:
+            return
+        except Exception as error:  # the answer, status 500, is out already
+            _LOG.error("%s: %s", scope.get("path", ""), "".join(traceback.format_exception(error)))
+
+
+def _lifespan(hub: Hub) -> Callable[[Starlette], contextlib.AbstractAsyncContextManager[None]]:
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        await hub.in_thread(hub.blobs.expire_uploads, hub.settings.upload_lifetime)
+        yield
+
+    return lifespan
+
+
+def create_app(hub: Hub) -> HubApp:
+    """The ASGI application of `hub`."""
+    return HubApp(hub)

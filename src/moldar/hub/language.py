@@ -1,0 +1,169 @@
+"""The pages' two languages. The English text is the key of its Portuguese; a test finds every key in use."""
+
+from typing import NamedTuple
+
+PORTUGUESE = {
+    "A registry for container images": "Um registro de imagens de contêiner",
+    "Access tokens": "Tokens de acesso",
+    "Access tokens stand in for your password in scripts and on build servers. Each can be limited and revoked.": (
+        "Tokens de acesso substituem a sua senha em scripts e servidores de build. "
+        "Cada um pode ser limitado e revogado."
+    ),
+    "Actions": "Permissões",
+    "All of yours": "Todos os seus",
+    "Architecture": "Arquitetura",
+    "Artifact": "Artefato",
+    "Command": "Comando",
+    "Configuration": "Configuração",
+    "Copied": "Copiado",
+    "Copy": "Copiar",
+    "Copy it now: it is not shown again.": "Copie agora: ele não será mostrado novamente.",
+    "Create an account": "Criar uma conta",
+    "Create token": "Criar token",
+    "Created": "Criado",
+    "Delete": "Excluir",
+    "Delete tag": "Excluir tag",
+    "Description": "Descrição",
+    "Digest": "Digest",
+    "Edit description": "Editar descrição",
+    "Entrypoint": "Entrypoint",
+    "Environment": "Ambiente",
+    "Expires": "Expira",
+    "Expires after": "Expira em",
+    "Exposed ports": "Portas expostas",
+    "It seems that nothing is here.": "Parece que não há nada aqui.",
+    "Labels": "Rótulos",
+    "Last pushed": "Último push",
+    "Last used": "Último uso",
+    "Layers": "Camadas",
+    "Letters, digits and . - _ in lower case": "Letras minúsculas, dígitos e . - _",
+    "Make private": "Tornar privado",
+    "Make public": "Tornar público",
+    "Name": "Nome",
+    "Never": "Nunca",
+    "New access token": "Novo token de acesso",
+    "New here?": "Novo por aqui?",
+    "Newer": "Mais novos",
+    "No repositories yet": "Nenhum repositório ainda",
+    "No tags yet": "Nenhuma tag ainda",
+    "No tokens yet": "Nenhum token ainda",
+    "Nothing found for": "Nada encontrado para",
+    "OS": "Sistema",
+    "Older": "Mais antigos",
+    "Page not found": "Página não encontrada",
+    "Password": "Senha",
+    "Platforms": "Plataformas",
+    "Private": "Privado",
+    "Public": "Público",
+    "Public repositories": "Repositórios públicos",
+    "Pull": "Baixar",
+    "Push an image and it appears here.": "Envie uma imagem e ela aparece aqui.",
+    "Pushed": "Enviado",
+    "Repositories": "Repositórios",
+    "Repositories allowed": "Repositórios permitidos",
+    "Revoke": "Revogar",
+    "Save": "Salvar",
+    "Search": "Buscar",
+    "Search repositories": "Buscar repositórios",
+    "Search results": "Resultados da busca",
+    "Sign in": "Entrar",
+    "Sign out": "Sair",
+    "Sign up": "Criar conta",
+    "Sign-up is closed on this hub.": "Este hub não aceita novas contas.",
+    "Size": "Tamanho",
+    "Skip to content": "Pular para o conteúdo",
+    "Tag": "Tag",
+    "Tags": "Tags",
+    "The form has expired. Please try again.": "O formulário expirou. Tente novamente.",
+    "This layer's instruction is not recorded": "A instrução desta camada não foi registrada",
+    "This tag is an artifact, not a container image.": "Esta tag é um artefato, não uma imagem de contêiner.",
+    "Token name": "Nome do token",
+    "Tokens": "Tokens",
+    "Too many attempts. Please wait a while.": "Muitas tentativas. Aguarde um pouco.",
+    "User": "Usuário",
+    "User name": "Nome de usuário",
+    "Volumes": "Volumes",
+    "Working directory": "Diretório de trabalho",
+    "Wrong user name or password.": "Usuário ou senha incorretos.",
+    "Your new token": "Seu novo token",
+    "Your repositories": "Seus repositórios",
+    "a password has at least 8 characters": "a senha tem pelo menos 8 caracteres",
+    "a token allows at least one of pull, push, delete": "um token permite ao menos pull, push ou delete",
+    "a token names repositories as alice/app, alice/* or *": "escreva repositórios como alice/app, alice/* ou *",
+    "a token needs a name of at most 100 characters": "um token precisa de um nome de até 100 caracteres",
+    "a user name has 2 to 39 characters": "o nome de usuário tem de 2 a 39 caracteres",
+    "a user name has lower-case letters and digits, with single . - _ between them": (
+        "o nome de usuário tem letras minúsculas e dígitos, com . - _ isolados entre eles"
+    ),
+    "at least 8 characters": "pelo menos 8 caracteres",
+    "days": "dias",
+    "e.g. build server": "ex.: servidor de build",
+    "just now": "agora mesmo",
+    "of": "de",
+    "tag": "tag",
+    "tags": "tags",
+    "this user name is reserved": "este nome de usuário é reservado",
+    "this user name is taken": "este nome de usuário já existe",
+    "to download": "para baixar",
+}
+
+_AGO = (
+    (365 * 86400, "year", "years", "ano", "anos"),
+    (30 * 86400, "month", "months", "mês", "meses"),
+    (86400, "day", "days", "dia", "dias"),
+    (3600, "hour", "hours", "hora", "horas"),
+    (60, "minute", "minutes", "minuto", "minutos"),
+)
+
+
+class Language(NamedTuple):
+    """How to speak to one reader. `code` goes into the page's lang attribute."""
+
+    code: str
+
+    @property
+    def is_portuguese(self) -> bool:
+        return self.code.startswith("pt")
+
+    def text(self, english: str) -> str:
+        return PORTUGUESE.get(english, english) if self.is_portuguese else english
+
+    def ago(self, seconds: int) -> str:
+        """How long ago something was, in one unit."""
+        for length, one, many, um, muitos in _AGO:
+            count = seconds // length
+            if count >= 1:
+                if self.is_portuguese:
+                    return f"há {count} {um if count == 1 else muitos}"
+                return f"{count} {one if count == 1 else many} ago"
+        return self.text("just now")
+
+    def size(self, size: int) -> str:
+        """Bytes in decimal units, as Docker shows them."""
+        value, unit = float(size), "B"
+        for larger in ("kB", "MB", "GB", "TB"):
+            if value < 1000:
+                break
+            value, unit = value / 1000, larger
+        shown = f"{value:.0f}" if unit == "B" or value >= 100 else f"{value:.1f}"
+        return f"{shown.replace('.', ',') if self.is_portuguese else shown} {unit}"
+
+
+ENGLISH = Language("en")
+
+
+def choose(accept_language: str) -> Language:
+    """The better of our languages for an Accept-Language header (RFC 9110, section 12.5.4)."""
+    best, weight = ENGLISH, 0.0
+    for part in accept_language[:500].split(","):
+        name, _, parameters = part.strip().partition(";")
+        quality = 1.0
+        if parameters.strip().startswith("q="):
+            try:
+                quality = float(parameters.strip()[2:])
+            except ValueError:
+                continue
+        code = name.strip().lower()
+        if quality > weight and code[:2] in ("pt", "en"):
+            best, weight = Language("pt-BR") if code[:2] == "pt" else ENGLISH, quality
+    return best

@@ -1,0 +1,138 @@
+"""The hub's tables. A change here needs a migration beside it in `migrations/versions`; a test compares the two.
+
+Times are whole seconds since 1970, sizes are bytes, digests are `algorithm:hex`. Blobs are stored once for all
+repositories; a row of `repository_blobs` is what lets a repository (and whoever may pull from it) see one.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+METADATA = MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+DIGEST = String(140)
+NAME = String(255).with_variant(String(255, collation="C"), "postgresql")
+"""Names and tags sort by their bytes everywhere (distribution-spec, "Listing Tags")."""
+
+ACCOUNTS = Table(
+    "accounts",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("name", NAME, nullable=False, unique=True),
+    Column("password_hash", Text, nullable=False),
+    Column("is_admin", Boolean, nullable=False, default=False),
+    Column("is_disabled", Boolean, nullable=False, default=False),
+    Column("created", BigInteger, nullable=False),
+)
+
+SESSIONS = Table(
+    "sessions",
+    METADATA,
+    Column("token_hash", String(64), primary_key=True),
+    Column("account_id", Integer, ForeignKey("accounts.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("created", BigInteger, nullable=False),
+    Column("expires", BigInteger, nullable=False),
+)
+
+ACCESS_TOKENS = Table(
+    "access_tokens",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("account_id", Integer, ForeignKey("accounts.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("name", String(100), nullable=False),
+    Column("token_hash", String(64), nullable=False, unique=True),
+    Column("hint", String(16), nullable=False),
+    Column("actions", String(64), nullable=False),
+    Column("repositories", Text, nullable=False, default=""),
+    Column("created", BigInteger, nullable=False),
+    Column("expires", BigInteger, nullable=True),
+    Column("last_used", BigInteger, nullable=True),
+)
+
+REPOSITORIES = Table(
+    "repositories",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("name", NAME, nullable=False, unique=True),
+    Column("is_public", Boolean, nullable=False),
+    Column("description", Text, nullable=False, default=""),
+    Column("created", BigInteger, nullable=False),
+    Column("pushed", BigInteger, nullable=True),
+    Index("ix_repositories_pushed", "pushed"),
+)
+
+BLOBS = Table(
+    "blobs",
+    METADATA,
+    Column("digest", DIGEST, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("created", BigInteger, nullable=False),
+)
+
+REPOSITORY_BLOBS = Table(
+    "repository_blobs",
+    METADATA,
+    Column("repository_id", Integer, ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True),
+    Column("digest", DIGEST, ForeignKey("blobs.digest"), primary_key=True, index=True),
+    Column("created", BigInteger, nullable=False),
+)
+
+MANIFESTS = Table(
+    "manifests",
+    METADATA,
+    Column("repository_id", Integer, ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True),
+    Column("digest", DIGEST, primary_key=True),
+    Column("media_type", String(255), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    Column("subject", DIGEST, nullable=True),
+    Column("artifact_type", String(255), nullable=False, default=""),
+    Column("pushed", BigInteger, nullable=False),
+    Index("ix_manifests_subject", "repository_id", "subject"),
+)
+
+MANIFEST_REFERENCES = Table(
+    "manifest_references",
+    METADATA,
+    Column("repository_id", Integer, ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True),
+    Column("manifest", DIGEST, primary_key=True),
+    Column("digest", DIGEST, primary_key=True, index=True),
+    Column("is_manifest", Boolean, nullable=False),
+)
+
+TAGS = Table(
+    "tags",
+    METADATA,
+    Column("repository_id", Integer, ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True),
+    Column("name", NAME, primary_key=True),
+    Column("digest", DIGEST, nullable=False),
+    Column("updated", BigInteger, nullable=False),
+    Index("ix_tags_digest", "repository_id", "digest"),
+)
+
+UPLOADS = Table(
+    "uploads",
+    METADATA,
+    Column("id", String(36), primary_key=True),
+    Column("repository", NAME, nullable=False),
+    Column("account_id", Integer, nullable=True),
+    Column("algorithm", String(16), nullable=False),
+    Column("started", BigInteger, nullable=False),
+)

@@ -1,0 +1,83 @@
+"""The services of one hub, put together; and the threads in which what may wait for a disk or a hash is done."""
+
+import asyncio
+import functools
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from sqlalchemy.exc import DatabaseError
+
+from moldar.errors import CorruptData
+from moldar.hub.access import Policy
+from moldar.hub.accounts import Accounts
+from moldar.hub.bearer import BearerTokens
+from moldar.hub.blobs import Blobs
+from moldar.hub.clock import Clock, system_clock
+from moldar.hub.database import Database, make_private_directory
+from moldar.hub.keys import load_form_secret, load_signing_key
+from moldar.hub.manifests import Manifests
+from moldar.hub.passwords import Passwords, Throttle
+from moldar.hub.repositories import Repositories
+from moldar.hub.settings import SERVICE, HubSettings
+from moldar.hub.storage import BlobStorage, FileStorage
+from moldar.hub.upgrade import upgrade
+
+T = TypeVar("T")
+
+
+class Hub:
+    """Everything that the API and the pages stand on. Opening one makes or upgrades its data directory."""
+
+    def __init__(self, settings: HubSettings, clock: Clock = system_clock) -> None:
+        self.settings = settings
+        self.clock = clock
+        make_private_directory(settings.data)
+        self.database = open_database(settings)
+        self.storage: BlobStorage = FileStorage(settings.data)
+        self.policy = Policy(settings.allow_anonymous_push)
+        self.passwords = Passwords(clock)
+        self.throttle = Throttle(clock)
+        self.accounts = Accounts(self.database, self.passwords, clock)
+        self.bearer = BearerTokens(load_signing_key(settings.path("keys")), SERVICE, settings.token_lifetime, clock)
+        self.form_secret = load_form_secret(settings.path("keys"))
+        self.repositories = Repositories(self.database, clock, new_are_public=settings.new_repositories_public)
+        self.blobs = Blobs(self.database, self.storage, self.repositories, clock)
+        self.manifests = Manifests(
+            self.database,
+            self.repositories,
+            clock,
+            limit=settings.manifest_limit,
+            allow_sparse=settings.allow_sparse_indexes,
+        )
+        self._threads = ThreadPoolExecutor(min(32, (os.cpu_count() or 1) * 8), "hub")
+        self._hashing = ThreadPoolExecutor(2, "hub-passwords")
+
+    async def in_thread(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """What waits for the disk: fsync, transactions, reading an upload again."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, functools.partial(function, *args, **kwargs)
+        )
+
+    async def in_hashing_thread(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """What hashes passwords; apart, so that a flood of sign-ins leaves the pushes alone."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._hashing, functools.partial(function, *args, **kwargs)
+        )
+
+    def close(self) -> None:
+        self._threads.shutdown(cancel_futures=True)
+        self._hashing.shutdown(cancel_futures=True)
+        self.database.close()
+
+
+def open_database(settings: HubSettings) -> Database:
+    """The hub's database, at this version's schema. CorruptData, HostTrouble, Unsupported."""
+    database = Database(settings.sqlalchemy_url)
+    try:
+        upgrade(database)
+    except DatabaseError as error:
+        database.close()
+        raise CorruptData(f"cannot use the hub's database in {settings.data}: {error.orig}") from error
+    return database

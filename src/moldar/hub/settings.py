@@ -1,0 +1,62 @@
+"""How a hub is set up: one frozen value, made by the command line or a test and handed to everything else."""
+
+import os
+from dataclasses import dataclass
+
+from moldar.errors import UserMistake
+
+LOG_FORMATS = ("none", "plain", "json")
+SERVICE = "moldar-hub"
+"""The `service` of the token protocol, and the audience of the tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class HubSettings:
+    """`data` is a directory that belongs to the hub alone; it is made when missing.
+
+    `external_url`: how clients reach the hub when it stands behind a proxy (`https://hub.example.org`), whose
+    X-Forwarded-For is then believed; empty means that the Host header of each request says it. `upload_patience`:
+    how long a request waits for an earlier one of the same upload. Times are in seconds, sizes in bytes.
+    """
+
+    data: str
+    host: str = "127.0.0.1"
+    port: int = 5050
+    database_url: str = ""
+    external_url: str = ""
+    new_repositories_public: bool = True
+    allow_anonymous_push: bool = False
+    allow_sign_up: bool = True
+    allow_sparse_indexes: bool = False
+    access_log: str = "none"
+    manifest_limit: int = 4 * 1024 * 1024
+    token_lifetime: int = 300
+    session_lifetime: int = 30 * 24 * 3600
+    upload_lifetime: int = 7 * 24 * 3600
+    upload_patience: float = 5
+    stop_timeout: int = 10
+
+    def __post_init__(self) -> None:
+        if self.access_log not in LOG_FORMATS:
+            raise UserMistake(f"unknown log format {self.access_log!r}", hint=f"one of {', '.join(LOG_FORMATS)}")
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        return self.database_url or f"sqlite:///{os.path.join(os.path.abspath(self.data), 'hub.db')}"
+
+    @property
+    def secure_cookies(self) -> bool:
+        return self.external_url.startswith("https:")
+
+    def path(self, *parts: str) -> str:
+        """A path within the data directory."""
+        return os.path.join(self.data, *parts)
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """Host and port of `HOST:PORT`, `:PORT` or `[IPV6]:PORT`; UserMistake when it is none."""
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise UserMistake(f"invalid address {text!r}", hint="expected HOST:PORT, for example 127.0.0.1:5050")
+    return host or "0.0.0.0", int(port)

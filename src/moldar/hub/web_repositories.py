@@ -1,0 +1,134 @@
+"""The pages for repositories: home and search, profiles, and `/r/<repository>`."""
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from moldar.hub.access import DELETE, PULL, Verdict, decide, may_manage
+from moldar.hub.imageview import ImageViews
+from moldar.hub.refusals import Refusal
+from moldar.hub.repositories import Audience, Repository
+from moldar.hub.web_support import FormRefused, Pages, Visit
+from moldar.remote.wire import valid_repository, valid_tag
+
+PER_PAGE = 24
+TAGS_PER_PAGE = 25
+
+
+class RepositoryPages:
+    """Handlers of the repository pages. What may be seen and done is asked of `access`, as by the API."""
+
+    def __init__(self, pages: Pages) -> None:
+        self._pages = pages
+        self._hub = pages.hub
+        self._views = ImageViews(pages.hub)
+
+    async def home(self, request: Request) -> Response:
+        visit = self._pages.visit(request)
+        query = request.query_params.get("q", "").strip()[:100]
+        page = _page_number(request)
+        found = self._hub.repositories.search(
+            _audience(visit), text=query, offset=page * PER_PAGE, limit=PER_PAGE + 1
+        )
+        values: dict[str, Any] = {"query": query, "page": page, "more": len(found) > PER_PAGE}
+        values["repositories"] = found[:PER_PAGE]
+        if visit.account and not query and page == 0:
+            values["own"] = self._hub.repositories.search(_audience(visit), below=visit.account.name, limit=6)
+        return self._pages.render(visit, "home.html", values)
+
+    async def profile(self, request: Request) -> Response:
+        visit = self._pages.visit(request)
+        owner = self._hub.accounts.find(request.path_params["name"])
+        if owner is None:
+            return self._pages.not_found(visit)
+        page = _page_number(request)
+        found = self._hub.repositories.search(
+            _audience(visit), below=owner.name, offset=page * PER_PAGE, limit=PER_PAGE + 1
+        )
+        values = {
+            "owner": owner.name,
+            "since": owner.created,
+            "repositories": found[:PER_PAGE],
+            "page": page,
+            "more": len(found) > PER_PAGE,
+        }
+        return self._pages.render(visit, "profile.html", values)
+
+    async def repository(self, request: Request) -> Response:
+        visit = self._pages.visit(request)
+        repository = self._visible(visit, request.path_params["name"])
+        if repository is None:
+            return self._pages.not_found(visit)
+        if request.method == "POST":
+            return await self._change(visit, repository)
+        page = _page_number(request)
+        tags = self._hub.manifests.tags(repository.name, offset=page * TAGS_PER_PAGE, limit=TAGS_PER_PAGE + 1)
+        chosen = request.query_params.get("tag", tags[0].name if tags else "")
+        shown = self._image(repository.name, chosen, request.query_params.get("platform", ""))
+        if shown is None and "tag" in request.query_params:
+            return self._pages.not_found(visit)
+        values: dict[str, Any] = {
+            "repository": repository,
+            "tags": [(tag, self._views.summary(repository.name, tag.digest)) for tag in tags[:TAGS_PER_PAGE]],
+            "page": page,
+            "more": len(tags) > TAGS_PER_PAGE,
+            "chosen": chosen,
+            "may_manage": may_manage(visit.principal, repository.name),
+            "may_delete": self._may(visit, DELETE, repository.name),
+            **(shown or {}),
+        }
+        return self._pages.render(visit, "repository.html", values)
+
+    async def _change(self, visit: Visit, repository: Repository) -> Response:
+        try:
+            form = await self._pages.form(visit)
+        except FormRefused:
+            return self._pages.expired(visit)
+        action = form.get("action", "")
+        tag = form.get("tag", "")
+        here = f"/r/{repository.name}"
+        manages = may_manage(visit.principal, repository.name)
+        if action in ("public", "private") and manages:
+            await self._hub.in_thread(self._hub.repositories.set_visibility, repository, action == "public")
+        elif action == "describe" and manages:
+            text = form.get("description", "")
+            await self._hub.in_thread(self._hub.repositories.set_description, repository, text)
+        elif action == "delete-tag" and valid_tag(tag) and self._may(visit, DELETE, repository.name):
+            try:
+                await self._hub.in_thread(self._hub.manifests.delete, repository.name, tag)
+            except Refusal:
+                return self._pages.not_found(visit)
+        else:
+            return self._pages.not_found(visit)
+        return self._pages.redirect(here)
+
+    def _visible(self, visit: Visit, name: str) -> Repository | None:
+        """The repository, if it exists and the visitor may see it: otherwise the two cannot be told apart."""
+        if not valid_repository(name) or not self._may(visit, PULL, name):
+            return None
+        return self._hub.repositories.find(name)
+
+    def _may(self, visit: Visit, action: str, name: str) -> bool:
+        place, _ = self._hub.repositories.place(name)
+        return decide(visit.principal, action, place, self._hub.policy) is Verdict.ALLOWED
+
+    def _image(self, repository: str, tag: str, platform: str) -> dict[str, Any] | None:
+        """What the page shows of one tag; None when there is no such tag."""
+        if not valid_tag(tag) or self._hub.manifests.get(repository, tag) is None:
+            return None
+        platforms = self._views.platforms(repository, tag)
+        chosen = next((link for link in platforms if link.name == platform), platforms[0] if platforms else None)
+        image = self._views.image(repository, chosen.digest if chosen else tag)
+        return {"platforms": platforms, "platform": chosen.name if chosen else "", "image": image}
+
+
+def _audience(visit: Visit) -> Audience:
+    if visit.account is None:
+        return Audience()
+    return Audience(visit.account.name, visit.account.is_admin)
+
+
+def _page_number(request: Request) -> int:
+    text = request.query_params.get("page", "0")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0

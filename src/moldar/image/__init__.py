@@ -1,0 +1,1 @@
+"""The nouns of images: references, documents, layers, compression, and copying between places."""

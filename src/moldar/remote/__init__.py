@@ -1,0 +1,1 @@
+"""Talking to registries: the wire format, the client, credentials."""

@@ -1,0 +1,1 @@
+"""Where processes run: snapshots, mounts, networks and OCI runtimes."""

@@ -1,0 +1,177 @@
+"""Finding out what this host can do: which runtime works, and whether overlayfs does. Answers are remembered.
+
+A probe does the thing itself once, in small: starts a container that ends at once, mounts two directories. The
+answer is kept in a file beside what it depends on (kernel, boot, programs), so that asking again costs one read.
+"""
+
+import json
+import os
+import shutil
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from moldar.errors import HostTrouble, MoldarError
+from moldar.sandbox.bundle import Features, write_bundle
+from moldar.sandbox.copying import CopyingSnapshots
+from moldar.sandbox.overlay import OverlaySnapshots
+from moldar.sandbox.runtime import Runtime, Streams
+from moldar.sandbox.runtimes import OciRuntime, RuntimeSetup
+from moldar.sandbox.snapshots import Snapshots, SnapshotTable
+from moldar.sandbox.spawning import UNIFIED
+from moldar.sandbox.spec import ProcessSpec, SandboxSpec
+from moldar.sandbox.workdirs import sweep_work
+
+PROGRAMS = ("crun", "runc")
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class NoRuntime(HostTrouble):
+    """Neither crun nor runc works on this host."""
+
+    def __init__(self, reasons: dict[str, str]) -> None:
+        lines = "\n".join(f"{name}: {reason}" for name, reason in reasons.items())
+        super().__init__("no OCI runtime works on this host", hint="install one: apt-get install crun", excerpt=lines)
+        self.reasons = reasons
+
+
+def choose_runtime(run: str, only: str = "") -> Runtime:
+    """The fastest runtime that works here; what killed processes left running is ended.
+
+    `run` is a directory for records of running containers and of the answer. `only` names the one to
+    take ("crun", "runc"). Raises NoRuntime.
+    """
+    programs = {name: path for name in PROGRAMS if (path := shutil.which(name, path=_PATH)) and only in ("", name)}
+    os.makedirs(run, mode=0o711, exist_ok=True)
+
+    def ask() -> dict[str, Any]:
+        reasons = {name: "not installed" for name in PROGRAMS if name not in programs}
+        for setup in _candidates(programs, run):
+            reason = _try(setup, run)
+            if not reason:
+                return {"name": setup.name, "number": _number(setup, programs, run)}
+            reasons[setup.name] = reason
+        raise NoRuntime(reasons)
+
+    facts = [_identity(path) for path in programs.values()] + [_cgroups()]
+    answer = _remembered(f"{run}/runtime{'-' + only if only else ''}.json", facts, ask)
+    runtime = OciRuntime(list(_candidates(programs, run))[answer["number"]])
+    runtime.sweep()
+    return runtime
+
+
+def choose_snapshots(base: str, table: SnapshotTable, only: str = "") -> Snapshots:
+    """Overlay snapshots in `base` if that works there, else copying ones. `only` names the one to take."""
+    if only == CopyingSnapshots.name:
+        return CopyingSnapshots(base, table)
+    overlay = OverlaySnapshots(base, table)
+    sweep_work(f"{base}/work")
+    if only == OverlaySnapshots.name:
+        return overlay
+    answer = _remembered(f"{base}/driver.json", [os.stat(base).st_dev], lambda: {"overlay": _overlay_works(overlay)})
+    return overlay if answer["overlay"] else CopyingSnapshots(base, table)
+
+
+def _candidates(programs: dict[str, str], run: str) -> Iterator[RuntimeSetup]:
+    """Ways to call each program, the best first. The number of one in this order is what is remembered."""
+    version2 = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
+    full = Features(cgroups=True, cgroup_mount=version2)
+    bare = Features(cgroups=False, cgroup_mount=False)
+    hidden = os.path.exists(f"{UNIFIED}/cgroup.controllers")
+    for name, program in programs.items():
+        root = f"{run}/{name}"
+        if name == "crun":
+            yield RuntimeSetup(name, program, root, full, ("--cgroup-manager=cgroupfs",), hidden)
+            yield RuntimeSetup(name, program, root, bare, ("--cgroup-manager=disabled",), hidden)
+        else:
+            yield RuntimeSetup(name, program, root, full)
+            yield RuntimeSetup(name, program, root, bare)
+
+
+def _number(setup: RuntimeSetup, programs: dict[str, str], run: str) -> int:
+    return list(_candidates(programs, run)).index(setup)
+
+
+def _try(setup: RuntimeSetup, run: str) -> str:
+    """Runs a program of a few bytes in a container; why that failed, empty if it did not."""
+    identity = f"probe-{os.urandom(6).hex()}"
+    bundle = f"{run}/{identity}"
+    root = f"{bundle}/root"
+    os.makedirs(root)
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        _write_program(f"{root}/true")
+        os.makedirs(setup.state_root, mode=0o700, exist_ok=True)
+        spec = SandboxSpec(root, ProcessSpec(("/true",)), hostname="probe", etc=())
+        write_bundle(bundle, spec, identity, setup.features)
+        code = OciRuntime(setup).run(bundle, identity, Streams(null, null, null))
+        return f"exit code {code}" if code else ""
+    except MoldarError as error:
+        return error.message
+    finally:
+        os.close(null)
+        shutil.rmtree(bundle)
+
+
+def _write_program(path: str) -> None:
+    """The smallest ELF program that exits with 0, for the processor here."""
+    code = {
+        "x86_64": (62, bytes.fromhex("31ff b83c000000 0f05")),  # xor edi,edi; mov eax,60; syscall
+        "aarch64": (183, bytes.fromhex("000080d2 a80b80d2 010000d4")),  # mov x0,#0; mov x8,#93; svc #0
+    }.get(os.uname().machine)
+    if code is None:
+        shutil.copy("/bin/true", path)
+        return
+    machine, text = code
+    start, base = 120, 0x400000
+    head = b"\x7fELF\x02\x01\x01" + bytes(9)
+    head += struct.pack("<HHIQQQIHHHHHH", 2, machine, 1, base + start, 64, 0, 0, 64, 56, 1, 64, 0, 0)
+    segment = struct.pack("<IIQQQQQQ", 1, 5, 0, base, base, start + len(text), start + len(text), 0x1000)
+    with open(path, "wb") as file:
+        file.write(head + segment + text)
+    os.chmod(path, 0o755)
+
+
+def _overlay_works(snapshots: OverlaySnapshots) -> bool:
+    """Mounts a workspace over nothing, makes a file and an opaque directory in it."""
+    try:
+        with snapshots.prepare(()) as workspace:
+            os.mkdir(f"{workspace.path}/probe")
+            os.rmdir(f"{workspace.path}/probe")
+            os.setxattr(workspace.upper, "trusted.overlay.opaque", b"y")
+    except (OSError, MoldarError):
+        return False
+    return True
+
+
+def _remembered(path: str, facts: list[Any], ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The answer in `path` if it was given under the same `facts`, kernel and boot; else that of `ask`, then kept."""
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        facts = [os.uname().release, file.read().strip(), *facts]
+    try:
+        with open(path) as file:
+            kept = json.load(file)
+        if kept["facts"] == facts:
+            return dict(kept["answer"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    answer = ask()
+    staged = f"{path}.{os.urandom(6).hex()}"
+    with open(staged, "w") as file:
+        json.dump({"facts": facts, "answer": answer}, file)
+    os.replace(staged, path)
+    return answer
+
+
+def _identity(path: str) -> str:
+    status = os.stat(path)
+    return f"{path} {status.st_ino} {status.st_size} {status.st_mtime_ns}"
+
+
+def _cgroups() -> str:
+    """How cgroups are mounted here, as far as runtimes care."""
+    return " ".join(
+        name
+        for name in ("cgroup.controllers", "unified/cgroup.controllers", "memory")
+        if os.path.exists(f"/sys/fs/cgroup/{name}")
+    )

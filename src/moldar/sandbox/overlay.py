@@ -1,0 +1,247 @@
+"""Snapshots on overlayfs: each layer unpacked once, by itself, under its diff ID.
+
+Layers are named to the kernel as /proc/self/fd/N: that is short, so that about 200 of them fit into the single page
+that mount(2) takes, needs no escaping and works on every kernel with overlayfs. Deeper stacks use fsconfig(2)'s
+`lowerdir+` (Linux 6.8). `index`, `metacopy` and `redirect_dir` are off so that an upper directory means the same
+wherever it is mounted, and becomes a layer by a rename.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from types import TracebackType
+from typing import Literal, Self
+
+from moldar.image.layer_diff import diff_entries
+from moldar.image.model import chain_ids
+from moldar.sandbox import mounts
+from moldar.sandbox.snapshots import Change, Fill, MissingSnapshot, MountFailed, SnapshotTable, Stack
+from moldar.sandbox.unchanged import without_unchanged
+from moldar.sandbox.workdirs import (
+    WorkDirectory,
+    clear,
+    copy_attributes,
+    directory_size,
+    make_folders,
+    publish,
+    release,
+    sweep_work,
+)
+
+OPTIONS = ("index=off", "metacopy=off", "redirect_dir=nofollow")
+_PAGE = 4095
+_MOST_BY_DESCRIPTOR = 190
+_READ_PATH = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class OverlaySnapshots:
+    """Snapshots below `base` (the store's `snapshots` folder), recorded in `table`."""
+
+    name = "overlay"
+    whiteouts: Literal["overlay", "apply"] = "overlay"
+
+    def __init__(self, base: str, table: SnapshotTable) -> None:
+        self._base = base
+        self._table = table
+        make_folders(base)
+        os.makedirs(f"{base}/empty", exist_ok=True)
+
+    def keys(self, stack: Stack) -> tuple[str, ...]:
+        keys: list[str] = []
+        for depth, diff_id in enumerate(stack):
+            key: str = diff_id
+            if not os.path.isdir(self._directory(key)):
+                merged = _merged_key(stack[: depth + 1])
+                if os.path.isdir(self._directory(merged)):
+                    key = merged
+            keys.append(key)
+        return tuple(keys)
+
+    def has(self, stack: Stack) -> bool:
+        return all(os.path.isdir(self._directory(key)) for key in self.keys(stack))
+
+    def unpack(self, stack: Stack, fill: Fill) -> None:
+        if self.has(stack):
+            return
+        parents = self.directories(stack[:-1])
+        work = WorkDirectory(f"{self._base}/work")
+        try:
+            staged = f"{work.path}/layer"
+            os.mkdir(staged, 0o755)
+            if parents:
+                copy_attributes(parents[-1], staged)
+            size = fill(staged)
+            self._publish(staged, stack[-1], size)
+        finally:
+            work.close()
+
+    def unpack_over(self, stack: Stack, fill: Fill) -> None:
+        if self.has(stack):
+            return
+        with self.prepare(stack[:-1]) as workspace:
+            size = fill(workspace.path)
+            release(workspace.path)
+            self._publish(workspace.upper, _merged_key(stack), size)
+
+    def directories(self, stack: Stack) -> tuple[str, ...]:
+        paths = tuple(self._directory(key) for key in self.keys(stack))
+        for path, key in zip(paths, stack, strict=True):
+            if not os.path.isdir(path):
+                raise MissingSnapshot(key)
+        return paths
+
+    @contextmanager
+    def mount(self, stack: Stack) -> Iterator[str]:
+        lowers = self.directories(stack)
+        work = WorkDirectory(f"{self._base}/work")
+        try:
+            # Overlayfs wants two lower directories, different ones, where there is no upper one.
+            if not lowers:
+                lowers = (f"{work.path}/nothing",)
+                os.mkdir(lowers[0], 0o755)
+            _mount_overlay((f"{self._base}/empty", *lowers), work.mount_point())
+            yield work.root
+        finally:
+            work.close()
+
+    def prepare(self, stack: Stack) -> "OverlayWorkspace":
+        lowers = self.directories(stack) or (f"{self._base}/empty",)
+        return OverlayWorkspace(self, lowers, WorkDirectory(f"{self._base}/work"))
+
+    def create_rootfs(self, name: str, stack: Stack) -> None:
+        lowers = self.directories(stack) or (f"{self._base}/empty",)
+        directory = f"{self._base}/roots/{name}"
+        os.mkdir(directory, 0o700)
+        _make_upper(directory, lowers)
+        os.mkdir(f"{directory}/root")
+        with open(f"{directory}/lowers", "w") as file:
+            file.write("\n".join(os.path.basename(lower) for lower in lowers))
+
+    def mount_rootfs(self, name: str) -> str:
+        directory = f"{self._base}/roots/{name}"
+        root = f"{directory}/root"
+        if not os.path.ismount(root):
+            with open(f"{directory}/lowers") as file:
+                names = file.read().splitlines()
+            lowers = tuple(f"{self._base}/{'' if name == 'empty' else 'layers/'}{name}" for name in names)
+            _mount_overlay(lowers, root, directory)
+        return root
+
+    def unmount_rootfs(self, name: str) -> None:
+        release(f"{self._base}/roots/{name}/root")
+
+    def rootfs_upper(self, name: str) -> str:
+        return f"{self._base}/roots/{name}/upper"
+
+    def remove_rootfs(self, name: str) -> None:
+        clear(f"{self._base}/roots/{name}")
+
+    def remove(self, key: str) -> None:
+        work = WorkDirectory(f"{self._base}/work")
+        try:
+            # The rename makes it vanish at once; deleting takes its time.
+            with suppress(FileNotFoundError):
+                os.rename(self._directory(key), f"{work.path}/layer")
+            self._table.remove_snapshot(key)
+        finally:
+            work.close()
+
+    def sweep(self) -> list[str]:
+        swept = sweep_work(f"{self._base}/work")
+        for name in os.listdir(f"{self._base}/layers"):
+            key = name.replace("-", ":", 1)
+            if not self._table.has_snapshot(key):  # killed between rename and record
+                self._table.add_snapshot(key, directory_size(self._directory(key)))
+        return swept
+
+    def publish_upper(self, upper: str, stack: Stack, size: int) -> None:
+        """Make the upper directory of a workspace the snapshot of `stack`'s top layer."""
+        self._publish(upper, stack[-1], size or directory_size(upper))
+
+    def _publish(self, staged: str, key: str, size: int) -> None:
+        publish(staged, self._directory(key))
+        self._table.add_snapshot(key, size)  # also when it was there: a collection may just have forgotten it
+
+    def _directory(self, key: str) -> str:
+        return f"{self._base}/layers/{key.replace(':', '-', 1)}"
+
+
+class OverlayWorkspace:
+    """A mounted overlay with an upper directory of its own."""
+
+    def __init__(self, snapshots: OverlaySnapshots, lowers: tuple[str, ...], work: WorkDirectory) -> None:
+        self._snapshots = snapshots
+        self._lowers = lowers
+        self._work = work
+        self._unchanged: list[str] = []
+        try:
+            _make_upper(work.path, lowers)
+            self.upper = f"{work.path}/upper"
+            self.path = work.mount_point()
+            _mount_overlay(lowers, self.path, work.path)
+        except BaseException:
+            work.close()
+            raise
+
+    def changes(self) -> Iterator[Change]:
+        self._unchanged.clear()
+        return without_unchanged(diff_entries(self.upper), self.upper, self._lowers, self._unchanged)
+
+    def commit(self, stack: Stack, size: int = 0) -> None:
+        release(self.path)
+        for path in self._unchanged:  # they are no part of the layer, which other images may have too
+            with suppress(OSError):
+                os.rmdir(f"{self.upper}/{path}")
+        self._snapshots.publish_upper(self.upper, stack, size)
+        self._work.close()
+
+    def discard(self) -> None:
+        self._work.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.discard()
+
+
+def _merged_key(stack: Stack) -> str:
+    return f"merged:{chain_ids(stack)[-1].partition(':')[2]}"
+
+
+def _make_upper(directory: str, lowers: tuple[str, ...]) -> None:
+    """The upper directory shows as the root, so it takes the attributes of the topmost layer's."""
+    os.mkdir(f"{directory}/upper", 0o755)
+    copy_attributes(lowers[-1], f"{directory}/upper")
+    os.mkdir(f"{directory}/work", 0o700)
+
+
+def _mount_overlay(lowers: tuple[str, ...], target: str, writable: str = "") -> None:
+    """Mount `lowers` (lowest first) on `target`; `writable` holds the upper and work directories."""
+    try:
+        with ExitStack() as stack:
+            # The kernel takes no directory twice, and a layer's upper occurrence says all that its lower one does.
+            names = [_short(stack, lower) for lower in dict.fromkeys(reversed(lowers))]
+            above = []
+            if writable:
+                above = [
+                    ("upperdir", _short(stack, f"{writable}/upper")),
+                    ("workdir", _short(stack, f"{writable}/work")),
+                ]
+            settings = [*above, *(tuple(option.split("=")) for option in OPTIONS)]
+            data = ",".join([f"lowerdir={':'.join(names)}", *(f"{name}={value}" for name, value in settings)])
+            if len(data) <= _PAGE:
+                mounts.mount("overlay", target, "overlay", 0 if writable else mounts.MS_RDONLY, data)
+            else:
+                options = [*(("lowerdir+", name) for name in names), *((pair[0], pair[1]) for pair in settings)]
+                mounts.mount_with_options("overlay", target, options, readonly=not writable)
+    except OSError as error:
+        raise MountFailed(f"{len(lowers)} layers", error) from error
+
+
+def _short(stack: ExitStack, path: str) -> str:
+    descriptor = os.open(path, _READ_PATH)
+    stack.callback(os.close, descriptor)
+    return f"/proc/self/fd/{descriptor}"

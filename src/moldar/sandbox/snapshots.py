@@ -1,0 +1,142 @@
+"""Snapshots: layers as directories, put together as the root file systems of steps and containers.
+
+A stack names a root file system by its layers' diff IDs, lowest first. On disk, below the store's `snapshots/`:
+
+- `layers/NAME`: a finished snapshot, never changed. NAME is its key with `-` for `:`. What a key names is the
+  driver's business (`Snapshots.keys`).
+- `work/ID`, `work/ID.lock`: a mount or an unfinished snapshot of a running process, which holds the lock; the
+  kernel frees it when the process ends in whatever way, and `sweep` cleans up.
+- `roots/ID`: the root file system of a container, until the container is removed.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Literal, Protocol, Self
+
+from moldar.errors import HostTrouble
+from moldar.image.layer_entry import LayerEntry
+from moldar.image.model import Digest
+
+Stack = tuple[Digest, ...]
+Fill = Callable[[str], int]
+"""Unpacks a layer into the directory given, in the driver's style of whiteouts; gives the bytes written."""
+Change = tuple[LayerEntry, Callable[[], int] | None]
+
+
+class SnapshotTable(Protocol):
+    """Where the store records finished snapshots."""
+
+    def add_snapshot(self, key: str, size: int) -> None: ...
+    def has_snapshot(self, key: str) -> bool: ...
+    def remove_snapshot(self, key: str) -> None: ...
+
+
+class MissingSnapshot(HostTrouble):
+    """A layer was to be mounted that nobody has unpacked."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"the layer {key} is not unpacked", hint="run `moldar system check`")
+        self.key = key
+
+
+class MountFailed(HostTrouble):
+    """The kernel refused to mount a root file system."""
+
+    def __init__(self, what: str, error: OSError) -> None:
+        super().__init__(f"cannot mount {what}: {error.strerror}")
+        self.errno = error.errno
+
+
+class Workspace(Protocol):
+    """A writable root file system for one step; a context manager that discards what was not committed.
+
+    `path` is the mounted root, `upper` where its changes are kept.
+    """
+
+    path: str
+    upper: str
+
+    def changes(self) -> Iterator[Change]:
+        """What the step changed, as a layer's entries in order. A file's opener is good until the next entry."""
+        ...
+
+    def commit(self, stack: Stack, size: int = 0) -> None:
+        """Make the changes the snapshot of `stack`'s top layer and unmount. `size`: about how many bytes they are."""
+        ...
+
+    def discard(self) -> None:
+        """Unmount and delete the changes. Harmless when repeated or after commit."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Snapshots(Protocol):
+    """Makes, mounts and removes snapshots. All methods may be called from any thread and from many processes."""
+
+    name: str
+    whiteouts: Literal["overlay", "apply"]
+
+    def keys(self, stack: Stack) -> tuple[str, ...]:
+        """The keys of the snapshots that `stack` needs; those not unpacked count too."""
+        ...
+
+    def has(self, stack: Stack) -> bool:
+        """Whether `stack` can be mounted now."""
+        ...
+
+    def unpack(self, stack: Stack, fill: Fill) -> None:
+        """Make the snapshot of `stack`'s top layer by `fill`. Nothing is left behind when `fill` raises.
+
+        The layers beneath must be unpacked already (`has(stack[:-1])`).
+        """
+        ...
+
+    def unpack_over(self, stack: Stack, fill: Fill) -> None:
+        """The same for a layer that relies on its parents: `fill` gets the merged root and applies whiteouts."""
+        ...
+
+    def directories(self, stack: Stack) -> tuple[str, ...]:
+        """The directories that together are `stack`, lowest first, with overlay whiteouts; MissingSnapshot."""
+        ...
+
+    def mount(self, stack: Stack) -> AbstractContextManager[str]:
+        """The root file system of `stack`, to read only."""
+        ...
+
+    def prepare(self, stack: Stack) -> Workspace:
+        """A writable root file system over `stack`."""
+        ...
+
+    def create_rootfs(self, name: str, stack: Stack) -> None:
+        """Make a container's root file system, which keeps its changes from one mount to the next."""
+        ...
+
+    def mount_rootfs(self, name: str) -> str:
+        """Mount a container's root file system if it is not mounted, and give its path."""
+        ...
+
+    def unmount_rootfs(self, name: str) -> None:
+        """Unmount it; what is not mounted or not there is fine."""
+        ...
+
+    def rootfs_upper(self, name: str) -> str:
+        """Where the container's changes are kept."""
+        ...
+
+    def remove_rootfs(self, name: str) -> None:
+        """Delete a container's root file system with its changes."""
+        ...
+
+    def remove(self, key: str) -> None:
+        """Delete the snapshot of that key and its record; one that is not there is fine."""
+        ...
+
+    def sweep(self) -> list[str]:
+        """Clean up after processes that were killed; gives what was removed."""
+        ...

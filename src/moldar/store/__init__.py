@@ -1,0 +1,1 @@
+"""What is kept on disk: immutable blobs, mutable records, and the collection of garbage."""

@@ -1,0 +1,48 @@
+"""What tests of several rooms share: a small root file system, and a watch on threads."""
+
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+APPLETS = (
+    "cat chmod echo env hostname httpd id kill ln ls mkdir nc printf pwd rm rmdir seq sh sleep stty touch true tty "
+    "wc wget"
+)
+
+
+def _make_root(root: Path) -> int:
+    for folder in ("bin", "dev", "etc", "proc", "sys", "tmp", "root", "www"):
+        (root / folder).mkdir(parents=True)
+    shutil.copy("/bin/busybox", root / "bin/busybox")
+    for applet in APPLETS.split():
+        (root / "bin" / applet).symlink_to("busybox")
+    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nweb:x:33:34:web:/www:/bin/sh\n")
+    (root / "etc/group").write_text("root:x:0:\nweb:x:34:\nextra:x:44:web\n")
+    (root / "www/index.html").write_text("hello from busybox")
+    os.chmod(root / "tmp", 0o1777)
+    return (root / "bin/busybox").stat().st_size
+
+
+@pytest.fixture
+def make_busybox_root() -> Callable[[Path], int]:
+    """Fills a directory with a root file system of busybox and gives the bytes written."""
+    return _make_root
+
+
+@pytest.fixture
+def busybox_root(tmp_path: Path) -> Path:
+    root = tmp_path / "busybox-root"
+    _make_root(root)
+    return root
+
+
+@pytest.fixture
+def no_new_threads() -> Iterator[None]:
+    """The test leaves no thread behind; what other tests' servers still end is not counted."""
+    before = set(threading.enumerate())
+    yield
+    assert set(threading.enumerate()) <= before

@@ -1,0 +1,188 @@
+"""What every storage of the hub's blobs must do. A new one joins by one more entry in `STORAGES`."""
+
+import errno
+import hashlib
+import os
+import resource
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from moldar.errors import NotFound, UserMistake
+from moldar.hub.refusals import Refusal
+from moldar.hub.storage import BlobReader, BlobStorage, FileStorage
+from moldar.image.model import Digest
+
+STORAGES: dict[str, Callable[[Path], BlobStorage]] = {"files": lambda path: FileStorage(str(path / "data"))}
+Open = Callable[[], BlobStorage]
+
+
+@pytest.fixture(params=sorted(STORAGES))
+def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
+    """Opens the storage, as another process would: nothing is shared but what is stored."""
+    return lambda: STORAGES[request.param](tmp_path)
+
+
+@pytest.fixture
+def storage(reopen: Open) -> BlobStorage:
+    return reopen()
+
+
+def digest_of(data: bytes, algorithm: str = "sha256") -> Digest:
+    return Digest(f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}")
+
+
+def put(storage: BlobStorage, data: bytes, upload: str = "one") -> Digest:
+    storage.begin(upload)
+    writer = storage.resume(upload, "sha256")
+    writer.write(data)
+    assert writer.commit(digest_of(data)) == len(data)
+    writer.close()
+    return digest_of(data)
+
+
+def read(storage: BlobStorage, digest: Digest, start: int = 0, end: int | None = None) -> bytes:
+    reader: BlobReader = storage.open(digest)
+    try:
+        return b"".join(reader.chunks(start, reader.size if end is None else end))
+    finally:
+        reader.close()
+
+
+@pytest.mark.parametrize("size", [0, 1, 100_000, 3_000_000])
+def test_what_goes_in_comes_out(storage: BlobStorage, size: int) -> None:
+    data = os.urandom(size)
+    digest = put(storage, data)
+    assert storage.size(digest) == size
+    assert read(storage, digest) == data
+    assert read(storage, digest, size // 3, size // 2) == data[size // 3 : size // 2]
+    assert list(storage.digests()) == [digest]
+    assert list(storage.uploads()) == []
+
+
+def test_an_unknown_blob(storage: BlobStorage) -> None:
+    digest = digest_of(b"never")
+    assert storage.size(digest) is None
+    assert not storage.delete(digest)
+    with pytest.raises(NotFound):
+        storage.open(digest)
+
+
+def test_delete(storage: BlobStorage) -> None:
+    digest = put(storage, b"gone")
+    assert storage.delete(digest)
+    assert storage.size(digest) is None
+    assert list(storage.digests()) == []
+
+
+def test_the_same_blob_twice(storage: BlobStorage) -> None:
+    reader = storage.open(put(storage, b"same"))
+    digest = put(storage, b"same", "two")
+    assert b"".join(reader.chunks(0, 4)) == b"same"
+    reader.close()
+    assert list(storage.digests()) == [digest]
+
+
+def test_another_hash(storage: BlobStorage) -> None:
+    for upload, announced in (("announced", "sha512"), ("surprising", "sha256")):
+        storage.begin(upload)
+        writer = storage.resume(upload, announced)
+        writer.write(upload.encode())
+        digest = digest_of(upload.encode(), "sha512")
+        writer.commit(digest)
+        writer.close()
+        assert read(storage, digest) == upload.encode()
+
+
+def test_a_wrong_digest_makes_no_blob(storage: BlobStorage) -> None:
+    storage.begin("one")
+    writer = storage.resume("one", "sha256")
+    writer.write(b"this")
+    with pytest.raises(Refusal) as caught:
+        writer.commit(digest_of(b"that"))
+    writer.close()
+    assert caught.value.code == "DIGEST_INVALID"
+    assert list(storage.digests()) == []
+    assert storage.offset("one") == 4
+
+
+@pytest.mark.parametrize("same_process", [True, False])
+def test_an_upload_goes_on_later(reopen: Open, same_process: bool) -> None:
+    data = os.urandom(2_500_000)
+    storage = reopen()
+    storage.begin("one")
+    for start in range(0, len(data), 1_000_000):
+        if not same_process:
+            storage = reopen()
+        writer = storage.resume("one", "sha256")
+        assert writer.offset == start
+        writer.write(data[start : start + 1_000_000])
+        writer.close()
+        assert storage.offset("one") == writer.offset
+    writer = reopen().resume("one", "sha256")
+    writer.commit(digest_of(data))
+    writer.close()
+    assert read(storage, digest_of(data)) == data
+    assert storage.offset("one") is None
+
+
+def test_two_requests_do_not_write_to_one_upload(reopen: Open) -> None:
+    storage = reopen()
+    storage.begin("one")
+    writer = storage.resume("one", "sha256")
+    for other in (storage, reopen()):
+        with pytest.raises(Refusal) as caught:
+            other.resume("one", "sha256")
+        assert caught.value.status == 409
+    writer.close()
+    storage.resume("one", "sha256").close()
+
+
+def test_a_cancelled_upload(storage: BlobStorage) -> None:
+    storage.begin("one")
+    assert storage.discard("one")
+    assert not storage.discard("one")
+    assert storage.offset("one") is None
+    with pytest.raises(NotFound):
+        storage.resume("one", "sha256")
+
+
+@pytest.mark.parametrize("name", ["../one", "/etc/passwd", "..", ".", "", "a/b", "a\0b", "é", "x" * 65])
+def test_names_that_are_no_uploads(storage: BlobStorage, name: str) -> None:
+    for verb in (storage.begin, storage.offset, storage.discard, lambda upload: storage.resume(upload, "sha256")):
+        with pytest.raises(NotFound):
+            verb(name)
+
+
+@pytest.mark.parametrize(
+    "digest", ["sha256:../../../etc/passwd", "sha256:" + "/" * 64, "md5:" + "0" * 32, "sha256:" + "A" * 64, ""]
+)
+def test_digests_that_are_none(storage: BlobStorage, digest: str) -> None:
+    for verb in (storage.size, storage.open, storage.delete):
+        with pytest.raises(UserMistake):
+            verb(Digest(digest))
+
+
+def test_a_write_that_fails_halfway_is_undone(reopen: Open, storage: BlobStorage) -> None:
+    """The file may not grow past a limit, as on a full disk; afterwards the upload goes on where it was."""
+    storage.begin("one")
+    writer = storage.resume("one", "sha256")
+    writer.write(b"a" * 1000)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1500, hard))
+    try:
+        with pytest.raises(OSError) as caught:
+            writer.write(b"b" * 1000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    assert caught.value.errno == errno.EFBIG
+    writer.close()
+    assert reopen().offset("one") == 1000
+    writer = storage.resume("one", "sha256")
+    writer.write(b"c")
+    writer.commit(digest_of(b"a" * 1000 + b"c"))
+    writer.close()

@@ -1,0 +1,86 @@
+"""Containers of a busybox image in a store of their own."""
+
+import hashlib
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moldar.containers.options import RunOptions
+from moldar.containers.service import Containers
+from moldar.errors import MoldarError
+from moldar.image.config import ContainerConfig, ImageConfig
+from moldar.image.model import Digest
+from moldar.sandbox.choosing import choose_runtime, choose_snapshots
+from moldar.sandbox.runtime import Runtime, Streams
+from moldar.sandbox.snapshots import Snapshots
+from moldar.store.containers import ContainerTable
+from moldar.store.database import Database
+from moldar.store.home import Home
+from moldar.store.layers import LayerTable
+
+LAYER = Digest("sha256:" + hashlib.sha256(b"busybox").hexdigest())
+
+
+class Parts:
+    """The machinery of a store."""
+
+    def __init__(self, home: Home, database: Database) -> None:
+        self.snapshots: Snapshots = choose_snapshots(home.snapshots, LayerTable(database))
+        self.runtime: Runtime = choose_runtime(f"{home.root}/run")
+
+
+class House:
+    """A store with one image, and short ways to make and look at containers."""
+
+    def __init__(self, root: str) -> None:
+        self.home = Home.open(root)
+        database = Database(self.home)
+        self.parts = Parts(self.home, database)
+        self.containers = Containers(self.home, ContainerTable(database), self.parts)
+        self.config = ImageConfig(config=ContainerConfig(cmd=("sh",), env=("PATH=/bin",), exposed_ports=("80/tcp",)))
+
+    def create(self, *command: str, **options: Any) -> str:
+        return self.containers.create(LAYER, self.config, (LAYER,), RunOptions(command=command, **options))
+
+    def start(self, *command: str, **options: Any) -> str:
+        identity = self.create(*command, **options)
+        self.containers.start(identity)
+        return identity
+
+    def run(self, *command: str, **options: Any) -> tuple[int, bytes]:
+        """The exit code and output of a detached container."""
+        identity = self.start(*command, **options)
+        return self.containers.wait(identity), self.output(identity)
+
+    def output(self, name: str, **options: Any) -> bytes:
+        return b"".join(line.data for line in self.containers.logs(name, **options))
+
+    def execute(self, name: str, *command: str, **options: Any) -> tuple[int, bytes]:
+        path = f"{self.home.root}/out"
+        with open(path, "wb") as out, open(os.devnull, "rb") as nothing:
+            code = self.containers.execute(
+                name, command, Streams(nothing.fileno(), out.fileno(), out.fileno()), **options
+            )
+        return code, Path(path).read_bytes()
+
+
+@pytest.fixture
+def house(tmp_path: Path, make_busybox_root: Callable[[Path], int]) -> Iterator[House]:
+    made = House(str(tmp_path / "home"))
+    made.parts.snapshots.unpack((LAYER,), lambda directory: make_busybox_root(Path(directory)))
+    yield made
+    for view in made.containers.list(everything=True):
+        with suppress(MoldarError):
+            made.containers.remove(view.id, force=True, volumes=True)
+    assert os.listdir(made.home.containers) == []
+    assert os.listdir(f"{made.home.snapshots}/roots") == []
+    assert os.listdir(f"{made.home.snapshots}/work") == []
+    assert os.listdir(f"{made.home.root}/run/{made.parts.runtime.name}") == []
+    assert str(tmp_path) not in Path("/proc/self/mounts").read_text()
+    left = subprocess.run(["/bin/ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert str(tmp_path) not in left, "a monitor or network helper is left"

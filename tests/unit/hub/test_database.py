@@ -1,0 +1,88 @@
+"""Transactions, and noticing what other connections and processes commit."""
+
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert, select
+
+from moldar.errors import HostTrouble
+from moldar.hub.remembering import Remembered
+from moldar.hub.schema import BLOBS
+from moldar.hub.services import Hub, open_database
+from moldar.hub.settings import HubSettings, parse_listen
+
+ROW = {"digest": "sha256:" + "0" * 64, "size": 1, "created": 1}
+
+
+def test_a_failed_transaction_leaves_nothing(hub: Hub) -> None:
+    with pytest.raises(ZeroDivisionError), hub.database.writing() as connection:
+        connection.execute(insert(BLOBS).values(ROW))
+        raise ZeroDivisionError
+    with hub.database.reading() as connection:
+        assert connection.execute(select(BLOBS)).all() == []
+
+
+def test_the_generation_moves_with_every_commit(hub: Hub) -> None:
+    before = hub.database.generation()
+    assert hub.database.generation() == before
+    with hub.database.writing(durable=False) as connection:
+        connection.execute(insert(BLOBS).values(ROW))
+    own = hub.database.generation()
+    assert own != before
+    pid = os.fork()
+    if pid == 0:
+        other = sqlite3.connect(hub.settings.path("hub.db"))
+        other.execute("DELETE FROM blobs")
+        other.commit()
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert hub.database.generation() != own
+
+
+def test_answers_are_remembered_until_something_changes() -> None:
+    moment = [1]
+    answers: Remembered[str, str] = Remembered(lambda: moment[0], 2)
+    generation = answers.current()
+    answers.put("a", "1", generation)
+    assert answers.get("a") == "1"
+    moment[0] = 2
+    answers.put("b", "read before the change", generation)
+    answers.current()
+    assert answers.get("a") is None
+    answers.put("b", "read before the change", generation)
+    assert answers.get("b") is None
+    for name in "xyz":
+        answers.put(name, name, answers.current())
+    assert [answers.get(name) for name in "xyz"] == [None, "y", "z"]
+
+
+def test_two_openings_upgrade_once(tmp_path: Path) -> None:
+    settings = HubSettings(str(tmp_path))
+    pids = []
+    for _ in range(4):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                open_database(settings).close()
+            except BaseException:
+                os._exit(1)
+            os._exit(0)
+        pids.append(pid)
+    assert [os.waitpid(pid, 0)[1] for pid in pids] == [0, 0, 0, 0]
+
+
+def test_a_full_disk_is_told(tmp_path: Path) -> None:
+    database = open_database(HubSettings(str(tmp_path)))
+    with pytest.raises(HostTrouble, match="space"), database.writing() as connection:
+        connection.exec_driver_sql("PRAGMA max_page_count=1")
+        for number in range(1000):
+            connection.execute(insert(BLOBS).values({**ROW, "digest": f"sha256:{number:064d}"}))
+    database.close()
+
+
+def test_addresses() -> None:
+    assert parse_listen("127.0.0.1:5050") == ("127.0.0.1", 5050)
+    assert parse_listen(":80") == ("0.0.0.0", 80)
+    assert parse_listen("[::1]:80") == ("::1", 80)
