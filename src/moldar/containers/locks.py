@@ -1,48 +1,35 @@
-"""Locks that say that a process is at work on a container; the kernel frees them when it ends in whatever way."""
+"""The lock between creating containers and clearing up after creations that were killed.
+
+Creators share it, whoever clears up wants it alone. The kernel frees it when a process ends in whatever way.
+"""
 
 import fcntl
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_YOUNG_SECONDS = 60.0
-
 
 @contextmanager
-def hold(path: str) -> Iterator[None]:
-    """Hold the lock of the file `path`, which is made, and which whoever deletes the container deletes."""
+def creating(path: str) -> Iterator[None]:
+    """Share the lock file `path`, which is made when it is not there, with other creators."""
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        fcntl.flock(lock, fcntl.LOCK_SH)
         yield
     finally:
         os.close(lock)
 
 
-def abandoned(path: str) -> bool:
-    """Whether nobody holds the lock of the file `path`.
-
-    A file that is not there counts as held for as long as its directory is young: it is about to be made, or the
-    container is about to be gone.
-    """
+@contextmanager
+def alone(path: str) -> Iterator[bool]:
+    """Keep creators out meanwhile; False when one is at work, and then nothing is held."""
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        lock = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return _old(os.path.dirname(path))
-    except NotADirectoryError:
-        return False
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    except BlockingIOError:
-        return False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
     finally:
         os.close(lock)
-
-
-def _old(directory: str) -> bool:
-    try:
-        return time.time() - os.stat(directory).st_mtime > _YOUNG_SECONDS
-    except FileNotFoundError:
-        return False

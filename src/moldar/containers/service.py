@@ -14,7 +14,7 @@ from moldar.containers.attaching import Attachment, MonitorLost
 from moldar.containers.definition import Definition, decode_definition, encode_definition
 from moldar.containers.discarding import discard
 from moldar.containers.launching import launch
-from moldar.containers.locks import abandoned, hold
+from moldar.containers.locks import alone, creating
 from moldar.containers.logs import FILE as LOG_FILE
 from moldar.containers.logs import LogLine, read_logs
 from moldar.containers.naming import check_name, new_id, new_name
@@ -37,7 +37,6 @@ from moldar.store.home import Home
 
 DEFINITION = "definition.json"
 STOP_REQUEST = "stop-requested"
-CREATION = "creation.lock"
 _PATIENCE = 0.01
 _KILL_SECONDS = 15.0
 
@@ -111,8 +110,8 @@ class Containers:
         self.sweep()
         directory = self._directory(identity)
         text = encode_definition(definition)
-        os.makedirs(directory, mode=0o711)
-        with hold(f"{directory}/{CREATION}"):
+        with creating(self._home.creation_lock):
+            os.makedirs(directory, mode=0o711)
             try:
                 with open(f"{directory}/{DEFINITION}", "w") as file:
                     file.write(text)
@@ -125,18 +124,23 @@ class Containers:
         return identity
 
     def sweep(self) -> list[str]:
-        """Delete what killed creations left: containers without a record; their IDs."""
-        known = {row.id for row in self._records.all()}
-        swept = []
-        for identity in set(os.listdir(self._home.containers)) - known:
-            directory = self._directory(identity)
-            if abandoned(f"{directory}/{CREATION}"):
-                self._machinery.snapshots.remove_rootfs(identity)
-                with suppress(OSError, CorruptData), open(f"{directory}/{DEFINITION}") as file:
-                    discard(self._home, decode_definition(file.read()), self._machinery.snapshots, self._records)
-                shutil.rmtree(directory, ignore_errors=True)
-                swept.append(identity)
+        """Delete what killed creations left: containers without a record; their IDs. Later, if one is being made."""
+        with alone(self._home.creation_lock) as granted:
+            if not granted:
+                return []
+            found = set(os.listdir(self._home.containers))
+            swept = sorted(found - {row.id for row in self._records.all()})
+            for identity in swept:
+                self._clear(identity)
         return swept
+
+    def _clear(self, identity: str) -> None:
+        """Delete a container that has no record."""
+        directory = self._directory(identity)
+        self._machinery.snapshots.remove_rootfs(identity)
+        with suppress(OSError, CorruptData), open(f"{directory}/{DEFINITION}") as file:
+            discard(self._home, decode_definition(file.read()), self._machinery.snapshots, self._records)
+        shutil.rmtree(directory, ignore_errors=True)
 
     def start(self, name: str, *, attached: bool = False, size: tuple[int, int] | None = None) -> Started:
         """Start a container that does not run. NotStarted carries Docker's exit code.

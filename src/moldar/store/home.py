@@ -96,6 +96,11 @@ class Home(NamedTuple):
         return self.root + "/containers"
 
     @property
+    def creation_lock(self) -> str:
+        """What creators of containers share."""
+        return self.root + "/containers.lock"
+
+    @property
     def cachemounts(self) -> str:
         return self.root + "/cachemounts"
 
