@@ -17,7 +17,6 @@ from typing import Any
 from moldar.errors import CorruptData, HostTrouble, Unsupported
 from moldar.store.home import Home
 
-VERSION = 1
 BUSY_SECONDS = 60.0
 SCHEMA = """
 CREATE TABLE images (
@@ -67,6 +66,18 @@ CREATE TABLE leases (lease TEXT NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL,
     WITHOUT ROWID;
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
+"""Version 1. What came later is in MIGRATIONS."""
+MIGRATIONS = (
+    """
+CREATE INDEX cache_identity ON cache (identity);
+CREATE TABLE cache_inputs (digest TEXT PRIMARY KEY, kind TEXT NOT NULL, data BLOB NOT NULL);
+CREATE TABLE evictions (
+    key TEXT PRIMARY KEY, evicted REAL NOT NULL, cause TEXT NOT NULL, amount REAL NOT NULL
+) WITHOUT ROWID;
+""",
+)
+"""MIGRATIONS[n] leads from version n + 1 to version n + 2. What has been released is never changed, only added to."""
+VERSION = 1 + len(MIGRATIONS)
 
 
 class WrongVersion(Unsupported):
@@ -156,9 +167,9 @@ def _connect(path: str) -> Any:
     connection = _sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
     try:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            _create(connection, path)
-        elif version != VERSION:
+        if version < VERSION:
+            _upgrade(connection, path)
+        elif version > VERSION:
             raise WrongVersion(path, version)
         connection.execute("PRAGMA synchronous=NORMAL")
     except BaseException:
@@ -167,17 +178,21 @@ def _connect(path: str) -> Any:
     return connection
 
 
-def _create(connection: Any, path: str) -> None:
-    """Make the tables. One process does it, because SQLite does not wait for a lock while it changes to WAL."""
+def _upgrade(connection: Any, path: str) -> None:
+    """Bring a new or older database to our version, in one transaction.
+
+    One process does it, because SQLite does not wait for a lock while it changes to WAL.
+    """
     with open(f"{path}.lock", "wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("BEGIN IMMEDIATE")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version == 0:  # else another process was quicker
-            for statement in SCHEMA.split(";\n"):
-                if statement.strip():
-                    connection.execute(statement)
+        if version < VERSION:  # else another process was quicker
+            for script in (SCHEMA, *MIGRATIONS)[version:]:
+                for statement in script.split(";\n"):
+                    if statement.strip():
+                        connection.execute(statement)
             connection.execute(f"PRAGMA user_version={VERSION}")
         connection.execute("COMMIT")
 

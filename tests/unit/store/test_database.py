@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from moldar.errors import CorruptData, HostTrouble, Unsupported
-from moldar.store.database import VERSION, Database, WrongVersion
+from moldar.store.database import SCHEMA, VERSION, Database, WrongVersion
 from moldar.store.home import Home
 
 
@@ -27,6 +27,22 @@ def test_a_database_of_another_version_is_left_alone(home: Home) -> None:
     with pytest.raises(WrongVersion) as caught:
         Database(home).rows("SELECT 1")
     assert caught.value.version == VERSION + 1
+
+
+def test_a_database_of_an_older_version_is_brought_up_with_all_it_holds(home: Home) -> None:
+    connection = _sqlite3.connect(home.database, isolation_level=None)
+    connection.execute("PRAGMA journal_mode=WAL")
+    for statement in SCHEMA.split(";\n"):
+        connection.execute(statement)
+    connection.execute("INSERT INTO layers VALUES ('old', 7)")
+    connection.execute("PRAGMA user_version=1")
+    connection.close()
+    Database(home).rows("SELECT * FROM cache_inputs")
+    new = Database(Home.open(str(Path(home.root).parent / "new")))
+    names = "SELECT type, name, sql FROM sqlite_schema ORDER BY name"
+    assert Database(home).rows(names) == new.rows(names)
+    assert Database(home).rows("SELECT * FROM layers") == [("old", 7)]
+    assert Database(home).row("PRAGMA user_version") == (VERSION,)
 
 
 def test_a_damaged_database_is_told(home: Home) -> None:
