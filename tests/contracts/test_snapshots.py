@@ -32,6 +32,10 @@ class Table:
     def has_snapshot(self, key: str) -> bool:
         return key in self.sizes
 
+    def adopt_snapshot(self, key: str, size: int, exists: Callable[[], bool]) -> None:
+        if exists():
+            self.add_snapshot(key, size)
+
     def remove_snapshot(self, key: str) -> None:
         self.sizes.pop(key, None)
 

@@ -255,7 +255,7 @@ def collect_garbage(engine: Engine, policy: Policy | None = None) -> Collected:
 
     snapshots = machinery(engine).snapshots
     snapshots.sweep()
-    collected = Collector(engine.home, engine.database, snapshots.remove).collect(policy or Policy())
+    collected = Collector(engine.home, engine.database, snapshots).collect(policy or Policy())
     if collected.images:
         _refresh_index(engine)
     return collected

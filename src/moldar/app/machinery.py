@@ -55,10 +55,6 @@ class Machinery:
         engine = self._engine
         return ImageStore(engine.blobs, engine.images, engine.layers, engine.lease.protect)
 
-    def snapshot_exists(self, key: str) -> bool:
-        """Whether the directory of the snapshot with that key is there."""
-        return os.path.isdir(f"{self._engine.home.snapshots}/layers/{key.replace(':', '-')}")
-
     def source(self, reference: Reference) -> StoreImage:
         """The image of that name, to be copied elsewhere; ImageNotFound."""
         engine = self._engine

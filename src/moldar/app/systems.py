@@ -30,8 +30,7 @@ def usage(engine: Engine) -> list[UsageLine]:
 
 def check(engine: Engine, *, contents: bool = True) -> Report:
     """Verify every promise of the store; with `contents` every byte of it."""
-    exists = machinery(engine).snapshot_exists
-    return Checker(engine.home, engine.database, exists).check(contents=contents)
+    return Checker(engine.home, engine.database, machinery(engine).snapshots).check(contents=contents)
 
 
 def prune(engine: Engine, *, everything: bool = False, volumes: bool = False) -> SystemPruned:

@@ -20,10 +20,12 @@ from moldar.image.model import chain_ids
 from moldar.sandbox.snapshots import Change, Fill, MissingSnapshot, SnapshotTable, Stack
 from moldar.sandbox.workdirs import (
     WorkDirectory,
+    adopt,
     clear,
     copy_attributes,
     directory_size,
     make_folders,
+    present,
     publish,
     sweep_work,
 )
@@ -107,12 +109,12 @@ class CopyingSnapshots:
         finally:
             work.close()
 
+    def present(self) -> set[str]:
+        return present(f"{self._base}/layers")
+
     def sweep(self) -> list[str]:
         swept = sweep_work(f"{self._base}/work")
-        for name in os.listdir(f"{self._base}/layers"):
-            key = name.replace("-", ":", 1)
-            if not self._table.has_snapshot(key):  # killed between rename and record
-                self._table.add_snapshot(key, directory_size(self._directory(key)))
+        adopt(self._table, f"{self._base}/layers")
         return swept
 
     def publish_tree(self, staged: str, stack: Stack) -> None:

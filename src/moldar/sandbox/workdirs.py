@@ -9,9 +9,12 @@ import fcntl
 import os
 import shutil
 import stat
+from contextlib import suppress
+from functools import partial
 
 from moldar.errors import HostTrouble
 from moldar.sandbox.mounts import MNT_DETACH, unmount
+from moldar.sandbox.snapshots import SnapshotTable
 
 
 class WorkDirectory:
@@ -162,3 +165,18 @@ def publish(staged: str, final: str) -> bool:
         if os.path.isdir(final):
             return False
         raise
+
+
+def present(layers: str) -> set[str]:
+    """The keys of the snapshots that are in the folder `layers`."""
+    return {name.replace("-", ":", 1) for name in os.listdir(layers)}
+
+
+def adopt(table: SnapshotTable, layers: str) -> None:
+    """Record what a process left unrecorded that was killed between renaming a snapshot into place and its row."""
+    for key in present(layers):
+        path = f"{layers}/{key.replace(':', '-', 1)}"
+        if table.has_snapshot(key):
+            continue
+        with suppress(FileNotFoundError):  # somebody removes it at this moment
+            table.adopt_snapshot(key, directory_size(path), partial(os.path.isdir, path))

@@ -5,7 +5,7 @@ An error is something that a command would trip over; a warning is garbage that 
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from moldar.errors import CorruptData, MoldarError
@@ -15,7 +15,7 @@ from moldar.store.cache import CacheTable, layers_of
 from moldar.store.database import Database
 from moldar.store.home import Home
 from moldar.store.images import ImageTable
-from moldar.store.layers import LayerTable
+from moldar.store.layers import LayerTable, SnapshotDirectories
 from moldar.store.layout import is_complete
 from moldar.store.leases import survey
 from moldar.store.sweeping import leftovers
@@ -50,15 +50,15 @@ class Report(NamedTuple):
 
 
 class Checker:
-    """Checks one home. `snapshot_exists` tells whether a snapshot's directory is there, by key."""
+    """Checks one home. `snapshots` are the directories that the rows are about."""
 
-    def __init__(self, home: Home, database: Database, snapshot_exists: Callable[[str], bool]) -> None:
+    def __init__(self, home: Home, database: Database, snapshots: SnapshotDirectories) -> None:
         self._home = home
         self._database = database
         self._blobs = BlobStore(home)
         self._images = ImageTable(database, self._blobs)
         self._layers = LayerTable(database)
-        self._snapshot_exists = snapshot_exists
+        self._snapshots = snapshots
 
     def check(self, *, contents: bool = True) -> Report:
         """Verify everything; with `contents` the bytes of every blob are read and hashed.
@@ -103,7 +103,8 @@ class Checker:
                 yield Finding(error.message, fatal=True)
 
     def _check_images(self) -> Iterator[Finding]:
-        unpacked = {key.rpartition(":")[2] for key, _ in self._layers.snapshots() if self._snapshot_exists(key)}
+        # a killed collection may leave a directory without its row, which somebody uses by now
+        unpacked = {key.rpartition(":")[2] for key in self._snapshots.present()}
         for image in self._images.all():
             try:
                 diff_ids = self._images.config(image.id).diff_ids
@@ -150,8 +151,9 @@ class Checker:
             yield Finding(text.format(*row), fatal=True)
 
     def _check_snapshots(self) -> Iterator[Finding]:
+        present = self._snapshots.present()
         for key, _ in sorted(self._layers.snapshots()):
-            if not self._snapshot_exists(key):
+            if key not in present:
                 yield Finding(f"snapshot {key} has no directory", fatal=True)
 
     def _check_records(self) -> Iterator[Finding]:

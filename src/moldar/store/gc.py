@@ -13,7 +13,7 @@ made; the rows that they hold do count.
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from moldar.errors import CorruptData, NotFound
@@ -24,7 +24,7 @@ from moldar.store.cache import TOUCH_SECONDS, CachedLayer, CacheTable, layers_of
 from moldar.store.database import Database
 from moldar.store.home import Home
 from moldar.store.images import ImageTable
-from moldar.store.layers import LayerTable
+from moldar.store.layers import LayerTable, SnapshotDirectories
 from moldar.store.layout import write_index
 from moldar.store.leases import FOREVER, Leases, survey
 from moldar.store.stat_index import StatIndex
@@ -92,16 +92,16 @@ class _Garbage(NamedTuple):
 
 
 class Collector:
-    """Collects the garbage of one home. `remove_snapshot` deletes a snapshot's directory by key."""
+    """Collects the garbage of one home. `snapshots` are the directories that the rows are about."""
 
-    def __init__(self, home: Home, database: Database, remove_snapshot: Callable[[str], None]) -> None:
+    def __init__(self, home: Home, database: Database, snapshots: SnapshotDirectories) -> None:
         self._home = home
         self._database = database
         self._blobs = BlobStore(home)
         self._images = ImageTable(database, self._blobs)
         self._layers = LayerTable(database)
         self._cache = CacheTable(database)
-        self._remove_snapshot = remove_snapshot
+        self._snapshots = snapshots
 
     def collect(self, policy: Policy, *, dry_run: bool = False) -> Collected:
         """Remove what `policy` gives up and everything that nothing reaches; with `dry_run` only count it.
@@ -266,16 +266,17 @@ class Collector:
         taken: list[_Snapshot] = []
         while waiting:
             with self._database.transaction():
+                present = self._snapshots.present()  # another collection may have been quicker
                 reachable = self._find(Policy()).reachable.snapshots
                 until = time.monotonic() + _HELD_SECONDS
                 while waiting and time.monotonic() < until:
                     snapshot = waiting.pop()
-                    if self._layers.has_snapshot(snapshot.key):
+                    if snapshot.key not in present or self._layers.has_snapshot(snapshot.key):
                         continue
                     if _hexadecimal(snapshot.key) in reachable:
                         self._layers.add_snapshot(snapshot.key, snapshot.size)
                         continue
-                    self._remove_snapshot(snapshot.key)
+                    self._snapshots.remove(snapshot.key)
                     taken.append(snapshot)
         return tuple(taken)
 

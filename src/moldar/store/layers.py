@@ -1,8 +1,8 @@
 """What is known of layers: the size of their tar, the blobs that hold them, the snapshots unpacked from them."""
 
 import time
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, Protocol
 
 from moldar.image.model import Descriptor, Digest
 from moldar.store.database import Database
@@ -13,6 +13,18 @@ class LayerBlob(NamedTuple):
 
     descriptor: Descriptor
     level: int
+
+
+class SnapshotDirectories(Protocol):
+    """The snapshots that are on disk, whatever the rows say."""
+
+    def present(self) -> set[str]:
+        """The keys of all finished snapshots."""
+        ...
+
+    def remove(self, key: str) -> None:
+        """Delete a snapshot's directory and its row; one that is not there is fine."""
+        ...
 
 
 class LayerTable:
@@ -54,6 +66,15 @@ class LayerTable:
     def add_snapshot(self, key: str, size: int) -> None:
         """Remember a snapshot directory of about `size` bytes."""
         self._database.write("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?)", (key, size, time.time()))
+
+    def adopt_snapshot(self, key: str, size: int, exists: Callable[[], bool]) -> None:
+        """Give a snapshot that has no row its row, unless its directory is gone.
+
+        A collection decides under the same lock, so no row comes after its directory went.
+        """
+        with self._database.transaction():
+            if not self.has_snapshot(key) and exists():
+                self.add_snapshot(key, size)
 
     def has_snapshot(self, key: str) -> bool:
         return self._database.row("SELECT 1 FROM snapshots WHERE key = ?", (key,)) is not None

@@ -98,7 +98,7 @@ def survey(home: Home) -> Leases:
     """All leases of the home as they are now."""
     began: dict[str, int] = {}
     dead: set[str] = set()
-    for name in os.listdir(home.leases):
+    for name in _settled(os.listdir(home.leases)):
         try:
             fd = os.open(f"{home.leases}/{name}", os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -112,6 +112,11 @@ def survey(home: Home) -> Leases:
         finally:
             os.close(fd)
     return Leases(began, frozenset(dead))
+
+
+def _settled(names: list[str]) -> list[str]:
+    """The names, and after each unfinished one the name that it may have got since it was listed."""
+    return names + [name.removeprefix(_NEW) for name in names if name.startswith(_NEW)]
 
 
 def living(home: Home) -> tuple[set[str], set[str]]:

@@ -88,8 +88,18 @@ def _volumes_of(row: ContainerRow) -> set[str]:
         return set()
 
 
+class _Untouched:
+    """The snapshots of a collection that only counts."""
+
+    def present(self) -> set[str]:
+        return set()
+
+    def remove(self, key: str) -> None:
+        raise AssertionError(f"counting removes nothing: {key}")
+
+
 def _cache(home: Home, database: Database) -> UsageLine:
-    without = Collector(home, database, lambda key: None).collect(Policy(cache_age=0.0), dry_run=True)
+    without = Collector(home, database, _Untouched()).collect(Policy(cache_age=0.0), dry_run=True)
     (count,) = database.row("SELECT count(*) FROM cache") or (0,)
     mounts = [name for name in os.listdir(home.cachemounts) if os.path.isdir(f"{home.cachemounts}/{name}")]
     size = without.freed + tree_size(home.cachemounts)

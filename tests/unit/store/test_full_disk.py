@@ -60,7 +60,7 @@ def fill(small: Path) -> Path:
 
 
 def assert_sound(store: Any) -> None:
-    report = Checker(store.home, store.database, store.has_snapshot).check()
+    report = Checker(store.home, store.database, store).check()
     assert report.sound, "\n".join(map(str, report.findings))
 
 

@@ -35,13 +35,16 @@ class Store:
         self.blobs = BlobStore(self.home)
         self.images = ImageTable(self.database, self.blobs)
         self.layers = LayerTable(self.database)
-        self.collector = Collector(self.home, self.database, self.remove_snapshot)
-        self.checker = Checker(self.home, self.database, lambda key: self.snapshot(key).exists())
+        self.collector = Collector(self.home, self.database, self)
+        self.checker = Checker(self.home, self.database, self)
 
     def snapshot(self, key: str) -> Path:
         return Path(self.home.snapshots) / key
 
-    def remove_snapshot(self, key: str) -> None:
+    def present(self) -> set[str]:
+        return {path.name for path in Path(self.home.snapshots).iterdir() if ":" in path.name}
+
+    def remove(self, key: str) -> None:
         shutil.rmtree(self.snapshot(key))
 
     def add_image(self, name: str = "") -> Digest:
@@ -137,7 +140,7 @@ def test_the_check_finds_a_lost_layer(store: Store) -> None:
     store.add_image("x")
     store.blobs.delete(digest_of(LAYER))
     assert store.checker.check().sound  # the snapshot is left
-    store.remove_snapshot(digest_of(LAYER))
+    store.remove(digest_of(LAYER))
     assert not store.checker.check().sound
 
 
@@ -228,3 +231,30 @@ def test_what_a_manifest_refers_to_stays(store: Store) -> None:
     assert store.collector.collect(Policy()).blobs == 0
     store.images.remove(image)
     assert store.collector.collect(Policy()).blobs == 5
+
+
+def test_a_wanted_snapshot_that_another_collection_took_gets_no_row(store: Store) -> None:
+    """It goes, and somebody is about to make it anew, between the two transactions of a slow collection."""
+    key = digest_of(LAYER)
+    store.snapshot(key).mkdir()
+    store.layers.add_snapshot(key, 5)
+    with Lease(store.home, store.database) as lease:
+
+        class Meanwhile:
+            def present(self) -> set[str]:
+                store.remove(key)
+                lease.protect("layer", [key])
+                return store.present()
+
+            remove = store.remove
+
+        collected = Collector(store.home, store.database, Meanwhile()).collect(Policy())
+    assert collected.snapshots == 0
+    assert store.checker.check().sound
+
+
+def test_a_snapshot_that_lost_its_row_to_a_killed_collection_counts(store: Store) -> None:
+    store.add_image("x")
+    store.blobs.delete(digest_of(LAYER))
+    store.layers.remove_snapshot(digest_of(LAYER))
+    assert store.checker.check().sound

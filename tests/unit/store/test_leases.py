@@ -85,7 +85,7 @@ def test_a_leased_snapshot_stays(store: Any, other: Callable[..., subprocess.Pop
     wait()
     other(f"{kind} {wanted}")
     assert store.collector.collect(ALL).snapshots == 1
-    assert (store.has_snapshot(wanted), store.has_snapshot(unwanted)) == (True, False)
+    assert store.present() == {wanted}
     assert [key for key, _ in store.layers.snapshots()] == [wanted]
 
 
@@ -178,7 +178,7 @@ def test_a_snapshot_wanted_again_gets_its_row_back(store: Any) -> None:
                 assert store.layers.snapshots() == []
                 lease.protect("snapshot", [wanted])
 
-        collector = Interrupted(store.home, store.database, store.remove_snapshot)
+        collector = Interrupted(store.home, store.database, store)
         assert collector.collect(Policy()).snapshots == 1
         assert store.layers.snapshots() == [(wanted, 7)]
-        assert (store.has_snapshot(wanted), store.has_snapshot(unwanted)) == (True, False)
+        assert store.present() == {wanted}

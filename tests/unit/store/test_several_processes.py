@@ -32,7 +32,7 @@ def kill(process: subprocess.Popen[str]) -> None:
 
 
 def assert_sound(worker: Any) -> None:
-    report = Checker(worker.home, worker.database, worker.has_snapshot).check()
+    report = Checker(worker.home, worker.database, worker).check()
     assert report.sound, "\n".join(map(str, report.findings))
 
 
@@ -63,8 +63,7 @@ def test_processes_at_work_do_not_lose_each_others_things(root: Path, worker: Mo
         for child in children:
             assert child.poll() is None, child.communicate()
         mine.work()
-        report = Checker(mine.home, mine.database, mine.has_snapshot).check()
-        assert report.sound, "\n".join(map(str, report.findings))
+        assert_sound(mine)
     for child in children:
         kill(child)
     assert_sound(mine)

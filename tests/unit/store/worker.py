@@ -47,15 +47,15 @@ class Worker:
         self.layers = LayerTable(self.database)
         self.cache = CacheTable(self.database)
         self.containers = ContainerTable(self.database)
-        self.collector = Collector(self.home, self.database, self.remove_snapshot)
+        self.collector = Collector(self.home, self.database, self)
 
     def snapshot_path(self, key: str) -> str:
         return f"{self.home.snapshots}/{key}"
 
-    def has_snapshot(self, key: str) -> bool:
-        return os.path.isdir(self.snapshot_path(key))
+    def present(self) -> set[str]:
+        return {name for name in os.listdir(self.home.snapshots) if ":" in name}
 
-    def remove_snapshot(self, key: str) -> None:
+    def remove(self, key: str) -> None:
         """As the sandbox does it: the directory vanishes by a rename."""
         trash = f"{self.home.snapshots}/.{os.getpid()}-{self.random.random()}"
         try:
