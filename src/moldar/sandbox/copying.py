@@ -9,7 +9,7 @@ import fcntl
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Literal, Self
@@ -17,6 +17,7 @@ from typing import Literal, Self
 from moldar.image.layer_diff import diff_entries
 from moldar.image.layer_entry import WHITEOUT_PREFIX, LayerEntry
 from moldar.image.model import chain_ids
+from moldar.sandbox.readset.observations import Question
 from moldar.sandbox.snapshots import Change, Fill, MissingSnapshot, SnapshotTable, Stack
 from moldar.sandbox.workdirs import (
     WorkDirectory,
@@ -80,7 +81,7 @@ class CopyingSnapshots:
     def mount(self, stack: Stack) -> Iterator[str]:
         yield self.directories(stack)[0]
 
-    def prepare(self, stack: Stack) -> "CopyingWorkspace":
+    def prepare(self, stack: Stack, viewed: Collection[int] = ()) -> "CopyingWorkspace":
         return CopyingWorkspace(self, self.directories(stack)[0], WorkDirectory(f"{self._base}/work"))
 
     def create_rootfs(self, name: str, stack: Stack) -> None:
@@ -129,7 +130,9 @@ class CopyingSnapshots:
 
 
 class CopyingWorkspace:
-    """A copy of a tree, to be changed."""
+    """A copy of a tree, to be changed. It cannot tell what was looked at."""
+
+    has_views = False
 
     def __init__(self, snapshots: CopyingSnapshots, lower: str, work: WorkDirectory) -> None:
         self._snapshots = snapshots
@@ -145,6 +148,9 @@ class CopyingWorkspace:
 
     def changes(self) -> Iterator[Change]:
         return _changes(self._lower, self.path, self._stamp)
+
+    def questions(self) -> Mapping[int, frozenset[Question]] | None:
+        return None
 
     def commit(self, stack: Stack, size: int = 0) -> None:
         self._snapshots.publish_tree(self.path, stack)

@@ -7,7 +7,8 @@ wherever it is mounted, and becomes a layer by a rename.
 """
 
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import Literal, Self
@@ -15,6 +16,8 @@ from typing import Literal, Self
 from moldar.image.layer_diff import diff_entries
 from moldar.image.model import chain_ids
 from moldar.sandbox import mounts
+from moldar.sandbox.readset.observations import ENTRY, Question
+from moldar.sandbox.readset.view import VIEWED_TIME, Views, open_views
 from moldar.sandbox.snapshots import Change, Fill, MissingSnapshot, MountFailed, SnapshotTable, Stack
 from moldar.sandbox.unchanged import without_unchanged
 from moldar.sandbox.workdirs import (
@@ -31,6 +34,7 @@ from moldar.sandbox.workdirs import (
 )
 
 OPTIONS = ("index=off", "metacopy=off", "redirect_dir=nofollow")
+OPTIONS_WITH_VIEWS = (*OPTIONS, "nfs_export=off", "xino=off")
 _PAGE = 4095
 _MOST_BY_DESCRIPTOR = 190
 _READ_PATH = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
@@ -106,9 +110,9 @@ class OverlaySnapshots:
         finally:
             work.close()
 
-    def prepare(self, stack: Stack) -> "OverlayWorkspace":
+    def prepare(self, stack: Stack, viewed: Collection[int] = ()) -> "OverlayWorkspace":
         lowers = self.directories(stack) or (f"{self._base}/empty",)
-        return OverlayWorkspace(self, lowers, WorkDirectory(f"{self._base}/work"))
+        return OverlayWorkspace(self, lowers, WorkDirectory(f"{self._base}/work"), viewed)
 
     def create_rootfs(self, name: str, stack: Stack) -> None:
         lowers = self.directories(stack) or (f"{self._base}/empty",)
@@ -169,27 +173,92 @@ class OverlaySnapshots:
 
 
 class OverlayWorkspace:
-    """A mounted overlay with an upper directory of its own."""
+    """A mounted overlay with an upper directory of its own.
 
-    def __init__(self, snapshots: OverlaySnapshots, lowers: tuple[str, ...], work: WorkDirectory) -> None:
+    A layer that is in the stack twice has one view, in its upper place, and what is asked there counts for both.
+    """
+
+    def __init__(
+        self,
+        snapshots: OverlaySnapshots,
+        lowers: tuple[str, ...],
+        work: WorkDirectory,
+        viewed: Collection[int] = (),
+    ) -> None:
         self._snapshots = snapshots
         self._lowers = lowers
         self._work = work
+        self._viewed = sorted(viewed)
         self._unchanged: list[str] = []
+        self._views: Views | None = None
+        self._questions: Mapping[int, frozenset[Question]] | None = None if self._viewed else {}
         try:
             _make_upper(work.path, lowers)
             self.upper = f"{work.path}/upper"
             self.path = work.mount_point()
-            _mount_overlay(lowers, self.path, work.path)
+            if not self._mount_with_views():
+                _mount_overlay(lowers, self.path, work.path)
         except BaseException:
-            work.close()
+            self.discard()
             raise
+        self.has_views = self._views is not None
+
+    def _mount_with_views(self) -> bool:
+        if not self._viewed:
+            return False
+        directories = list(dict.fromkeys(self._lowers[place] for place in self._viewed))
+        self._views = open_views(directories, f"{self._work.path}/views")
+        if self._views is None:
+            return False
+        shown = dict(zip(directories, self._views.paths, strict=True))
+        try:
+            lowers = tuple(shown.get(lower, lower) for lower in self._lowers)
+            _mount_overlay(lowers, self.path, self._work.path, OPTIONS_WITH_VIEWS)
+        except MountFailed:
+            self._views.close()
+            self._views = None
+            return False
+        return True
 
     def changes(self) -> Iterator[Change]:
+        self._end_views()
         self._unchanged.clear()
         return without_unchanged(diff_entries(self.upper), self.upper, self._lowers, self._unchanged)
 
+    def questions(self) -> Mapping[int, frozenset[Question]] | None:
+        self._end_views()
+        return self._questions
+
+    def _end_views(self) -> None:
+        views, self._views = self._views, None
+        if views is None:
+            return
+        try:
+            release(self.path)
+            asked = views.finish()
+        finally:
+            views.close()
+        if asked is None:
+            return
+        directories = dict.fromkeys(self._lowers[place] for place in self._viewed)
+        by_directory = dict(zip(directories, asked, strict=True))
+        self._questions = {place: by_directory[self._lowers[place]] for place in self._viewed}
+        self._restore_times(frozenset().union(*asked))
+
+    def _restore_times(self, asked: Iterable[Question]) -> None:
+        """Give directories that were copied up from a view the time that the view did not show."""
+        for path in {question.path for question in asked if question.kind == ENTRY}:
+            upper = f"{self.upper}/{path}"
+            status = _status(upper)
+            if status is None or not stat.S_ISDIR(status.st_mode) or status.st_mtime_ns != VIEWED_TIME:
+                continue
+            found = (_status(f"{lower}/{path}") for lower in reversed(self._lowers))
+            native = next((status for status in found if status is not None), None)
+            if native is not None and stat.S_ISDIR(native.st_mode):
+                os.utime(upper, ns=(status.st_atime_ns, native.st_mtime_ns))
+
     def commit(self, stack: Stack, size: int = 0) -> None:
+        self._end_views()
         release(self.path)
         for path in self._unchanged:  # they are no part of the layer, which other images may have too
             with suppress(OSError):
@@ -198,6 +267,10 @@ class OverlayWorkspace:
         self._work.close()
 
     def discard(self) -> None:
+        views, self._views = self._views, None
+        if views is not None:
+            release(self.path)
+            views.close()
         self._work.close()
 
     def __enter__(self) -> Self:
@@ -207,6 +280,13 @@ class OverlayWorkspace:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.discard()
+
+
+def _status(path: str) -> os.stat_result | None:
+    try:
+        return os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _merged_key(stack: Stack) -> str:
@@ -220,7 +300,7 @@ def _make_upper(directory: str, lowers: tuple[str, ...]) -> None:
     os.mkdir(f"{directory}/work", 0o700)
 
 
-def _mount_overlay(lowers: tuple[str, ...], target: str, writable: str = "") -> None:
+def _mount_overlay(lowers: tuple[str, ...], target: str, writable: str = "", chosen: Sequence[str] = OPTIONS) -> None:
     """Mount `lowers` (lowest first) on `target`; `writable` holds the upper and work directories."""
     try:
         with ExitStack() as stack:
@@ -232,7 +312,7 @@ def _mount_overlay(lowers: tuple[str, ...], target: str, writable: str = "") -> 
                     ("upperdir", _short(stack, f"{writable}/upper")),
                     ("workdir", _short(stack, f"{writable}/work")),
                 ]
-            settings = [*above, *(tuple(option.split("=")) for option in OPTIONS)]
+            settings = [*above, *(tuple(option.split("=")) for option in chosen)]
             data = ",".join([f"lowerdir={':'.join(names)}", *(f"{name}={value}" for name, value in settings)])
             if len(data) <= _PAGE:
                 mounts.mount("overlay", target, "overlay", 0 if writable else mounts.MS_RDONLY, data)

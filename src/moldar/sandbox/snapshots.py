@@ -9,7 +9,7 @@ A stack names a root file system by its layers' diff IDs, lowest first. On disk,
 - `roots/ID`: the root file system of a container, until the container is removed.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Literal, Protocol, Self
@@ -17,6 +17,7 @@ from typing import Literal, Protocol, Self
 from moldar.errors import HostTrouble
 from moldar.image.layer_entry import LayerEntry
 from moldar.image.model import Digest
+from moldar.sandbox.readset.observations import Question
 
 Stack = tuple[Digest, ...]
 Fill = Callable[[str], int]
@@ -52,14 +53,26 @@ class MountFailed(HostTrouble):
 class Workspace(Protocol):
     """A writable root file system for one step; a context manager that discards what was not committed.
 
-    `path` is the mounted root, `upper` where its changes are kept.
+    `path` is the mounted root, `upper` where its changes are kept, `has_views` whether it was made with views.
     """
 
     path: str
     upper: str
+    has_views: bool
 
     def changes(self) -> Iterator[Change]:
-        """What the step changed, as a layer's entries in order. A file's opener is good until the next entry."""
+        """What the step changed, as a layer's entries in order. A file's opener is good until the next entry.
+
+        Unmounts a root that has views.
+        """
+        ...
+
+    def questions(self) -> Mapping[int, frozenset[Question]] | None:
+        """What was looked at in each layer that `prepare` was to view; None when that is not known in full.
+
+        To be asked when the step's process has ended: unmounts the root. After None the step may have seen errors of
+        a broken view when it was viewed (`has_views`), and what it made is not to be used.
+        """
         ...
 
     def commit(self, stack: Stack, size: int = 0) -> None:
@@ -110,8 +123,12 @@ class Snapshots(Protocol):
         """The root file system of `stack`, to read only."""
         ...
 
-    def prepare(self, stack: Stack) -> Workspace:
-        """A writable root file system over `stack`."""
+    def prepare(self, stack: Stack, viewed: Collection[int] = ()) -> Workspace:
+        """A writable root file system over `stack`.
+
+        The layers at the positions `viewed` are shown so that the workspace knows what was looked at in them, where
+        the driver and the host can do that.
+        """
         ...
 
     def create_rootfs(self, name: str, stack: Stack) -> None:

@@ -5,6 +5,7 @@ the code that reads a mounted root (by plain paths) must all see them, and unsha
 killed process leaves is therefore visible, and `sweep` finds it by its free lock, unmounts it and deletes it.
 """
 
+import errno
 import fcntl
 import os
 import shutil
@@ -44,19 +45,33 @@ class WorkDirectory:
 
 
 def clear(directory: str) -> None:
-    """Unmount `directory`/root and delete the whole directory."""
+    """Unmount `directory`/root and then the views that it stands on, and delete the whole directory."""
     release(directory + "/root")
+    with suppress(FileNotFoundError):
+        for name in os.listdir(directory + "/views"):
+            release(f"{directory}/views/{name}")
     if os.path.isdir(directory):
         shutil.rmtree(directory)
 
 
 def release(point: str) -> None:
     """Unmount whatever is on `point`; a busy mount is detached and goes when its last user does."""
-    while os.path.ismount(point):
+    while _is_mounted(point):
         try:
             unmount(point)
         except OSError:
             unmount(point, MNT_DETACH)
+
+
+def _is_mounted(point: str) -> bool:
+    try:
+        return os.lstat(point).st_dev != os.lstat(os.path.dirname(point)).st_dev
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        if error.errno in (errno.ENOTCONN, errno.ECONNABORTED):  # a view whose server is gone
+            return True
+        raise
 
 
 def sweep_work(base: str) -> list[str]:
