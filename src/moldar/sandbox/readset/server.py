@@ -20,7 +20,7 @@ import os
 import stat
 import struct
 import sys
-from collections.abc import Callable
+from _collections_abc import Callable  # os has loaded this one already
 from zlib import adler32, crc32
 
 DIRECTORY_TIME = 946684800

@@ -23,7 +23,8 @@ VIEWED_TIME = 946684800 * 10**9
 Questions = frozenset[Question]
 _DEVICE = "/dev/fuse"
 _FLAGS = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOATIME
-_SERVER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "server.py")
+# Imported and not run, because Python keeps the compiled form only then; last on the path, so that it hides nothing.
+_START = "import sys; sys.path.append(sys.argv.pop(1)); import server; server.main()"
 
 
 def open_views(directories: Sequence[str], place: str) -> "Views | None":
@@ -61,7 +62,7 @@ class Views:
                 data = f"fd={devices[-1]},rootmode=40000,user_id={os.geteuid()},group_id={os.getegid()}"
                 mount("moldar", point, "fuse", _FLAGS, data)
                 self.paths = (*self.paths, point)
-            arguments = ("-I", "-S", "-E", _SERVER, *directories)
+            arguments = ("-I", "-S", "-E", "-c", _START, os.path.dirname(os.path.abspath(__file__)), *directories)
             null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
             devices.append(null)
             descriptors = (theirs.fileno(), null, null, *devices[:-1])
