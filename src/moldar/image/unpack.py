@@ -22,9 +22,9 @@ OVERLAY_OPAQUE = "trusted.overlay.opaque"
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK = 1 << 20
-_META_PREFIX = ".wh..wh."
+META_PREFIX = ".wh..wh."
 _SECOND = 10**9
-_OVERLAY_XATTRS = ("trusted.overlay.", "user.overlay.")
+OVERLAY_XATTRS = ("trusted.overlay.", "user.overlay.")
 _NODE_TYPES = {"fifo": stat.S_IFIFO, "char": stat.S_IFCHR, "block": stat.S_IFBLK}
 
 
@@ -91,7 +91,7 @@ class _Unpacker:
         path = entry.path
         parent, _, name = path.rpartition("/")
         try:
-            if _META_PREFIX in path and _is_metadata(path):
+            if META_PREFIX in path and is_metadata(path):
                 return
             if not path:
                 self._directories[""] = entry
@@ -278,9 +278,9 @@ class _Unpacker:
         return BadLayer(f"{what!r} is missing or no directory", member)
 
 
-def _is_metadata(path: str) -> bool:
+def is_metadata(path: str) -> bool:
     """Whether a member belongs to AUFS, which kept its own books in names that begin with `.wh..wh.`."""
-    return any(part.startswith(_META_PREFIX) and part != OPAQUE_WHITEOUT for part in path.split("/"))
+    return any(part.startswith(META_PREFIX) and part != OPAQUE_WHITEOUT for part in path.split("/"))
 
 
 def _is_directory(parent: int, name: str) -> bool:
@@ -319,7 +319,7 @@ def _times(entry: LayerEntry) -> tuple[int, int]:
 def _set_xattrs(target: int | str, xattrs: Iterable[tuple[str, bytes]]) -> None:
     """Sets what the file system can hold; overlayfs's own names are dropped, because they steer the mount."""
     for key, value in xattrs:
-        if key.startswith(_OVERLAY_XATTRS):
+        if key.startswith(OVERLAY_XATTRS):
             continue
         try:
             os.setxattr(target, key, value, follow_symlinks=isinstance(target, int))
