@@ -77,3 +77,9 @@ class BuildRequest(NamedTuple):
     unset_ports: tuple[str, ...] = ()
     unset_variables: tuple[str, ...] = ()
     unset_labels: tuple[str, ...] = ()
+
+
+def layer_epoch(request: BuildRequest) -> int | None:
+    """SOURCE_DATE_EPOCH for outputs that rewrite times: the build argument wins over the environment."""
+    given = dict(request.build_args).get("SOURCE_DATE_EPOCH")
+    return int(given) if given else request.source_date_epoch
