@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from moldar.app.contexts import Opened, open_request
 from moldar.app.engine import Engine
-from moldar.app.requests import BuildRequest, Output
+from moldar.app.requests import BuildRequest, Output, layer_epoch
 from moldar.app.web import Downloads
 from moldar.builder.cache import BuildCache
 from moldar.builder.context import ignore_file_size
@@ -63,7 +63,17 @@ def build(engine: Engine, request: BuildRequest, events: EventSink | None = None
     """
     references = tuple(parse_reference(tag) for tag in request.tags)  # a mistake here costs no build
     with open_request(request, engine) as opened, Downloads(engine) as downloads:
-        return _Build(engine, request, references, opened, events or Unheard(), downloads=downloads).run()
+        sink = events or Unheard()
+        if len(request.platforms) < 2:
+            return _Build(engine, request, references, opened, sink, downloads=downloads).run()
+
+        def build_one(one: BuildRequest, heard: EventSink) -> Digest:
+            return _Build(engine, one, (), opened, heard, downloads=downloads, multi_platform=True).run().image_id
+
+        from moldar.app.platforms import build_platforms
+
+        built = build_platforms(engine, request, references, sink, build_one)
+        return Built(built.digest, tuple(str(reference) for reference in references), built.metadata)
 
 
 class Unheard:
@@ -83,8 +93,10 @@ class _Build:
         events: EventSink,
         *,
         downloads: Downloads,
+        multi_platform: bool = False,
     ) -> None:
         self._engine = engine
+        self._multi_platform = multi_platform
         self._downloads = downloads
         self._request = request
         self._references = references
@@ -167,12 +179,12 @@ class _Build:
     def _plan(self, dockerfile: Dockerfile) -> Plan:
         request = self._request
         here = self._engine.platform
-        platforms = [parse_platform(text) for text in request.platforms] or [here]
+        self._platform = parse_platform(request.platforms[0]) if request.platforms else here
         options = PlanOptions(
             build_args=dict(request.build_args),
             target=request.target,
             labels=request.labels,
-            platform=platforms[0],
+            platform=self._platform,
             build_platform=here,
             contexts=self._opened.named_contexts(),
             no_cache=request.no_cache,
@@ -185,6 +197,7 @@ class _Build:
             reproducible=request.reproducible,
             unset=Unset(request.unset_volumes, request.unset_ports, request.unset_variables, request.unset_labels),
             entitlements=frozenset({"security.insecure"} if request.security_insecure else ()),
+            multi_platform=self._multi_platform,
         )
 
         resolved: dict[str, ResolvedImage] = {}
@@ -287,14 +300,16 @@ class _Build:
         outputs = self._request.outputs or (Output("image"),)
         image = self._keep(config, target)
         for output in outputs:
-            if output.kind == "image":
+            if output.kind == "image" and not self._request.annotations:
                 self._name(image)
-            else:
-                from moldar.app import outputs as others
+                continue
+            from moldar.app import outputs as others
 
-                given = dict(self._request.build_args).get("SOURCE_DATE_EPOCH")
-                epoch = int(given) if given else self._request.source_date_epoch
-                result = others.Result(image, self._references, dict(self._request.annotations), epoch)
+            made = ((self._platform, image),)
+            result = others.Result(made, self._references, self._request.annotations, layer_epoch(self._request))
+            if output.kind == "image":
+                others.name_result(self._engine, result)
+            else:
                 others.write_output(self._engine, result, output, self._events)
         names = tuple(str(reference) for reference in self._references)
         metadata = {"containerimage.config.digest": image, "image.name": ",".join(names)}

@@ -81,14 +81,15 @@ def push(engine: Engine, name: str, *, progress: Progress | None = None) -> Push
     reference = parse_reference(name)
     if reference.digest:
         raise UserMistake("cannot push a digest reference", hint="push a tag")
-    if engine.images.find_tag(reference) is None:
+    known = engine.images.find_tag(reference)
+    if known is None:
         raise NotFound(f"an image does not exist locally with the tag: {reference.familiar_name}:{reference.tag}")
     source = machinery(engine).source(reference)
     with open_registry(engine, reference.registry) as registry:
         target = RegistryImage(registry, reference, mount_sources(engine, reference))
         copied = copy(source, target, progress=progress)
-    engine.images.add_repository_digest(reference.name, copied.root.digest, copied.manifests[0].config.digest)
-    engine.images.tag(reference, copied.manifests[0].config.digest, copied.root.digest)
+    engine.images.add_repository_digest(reference.name, copied.root.digest, known.image)
+    engine.images.tag(reference, known.image, copied.root.digest)
     write_index(engine.home, engine.images, engine.blobs)
     return Pushed(str(reference), copied.root.digest, copied.root.size)
 

@@ -46,6 +46,7 @@ class BuildRequest(NamedTuple):
     `source_date_epoch` in seconds, None when not given. `reproducible` gives the same digests on every machine: no
     dates but `source_date_epoch` (0 when not given), and the modes of the context's files as git keeps them.
     `shm_size` in bytes. `hosts` are (name, address), `ulimits` (name, soft, hard).
+    `debug_shell` opens a shell on our standard streams in a step that fails.
     The `unset_` fields name what the image shall not have, inherited or not; steps still see it.
     """
 
@@ -77,3 +78,10 @@ class BuildRequest(NamedTuple):
     unset_ports: tuple[str, ...] = ()
     unset_variables: tuple[str, ...] = ()
     unset_labels: tuple[str, ...] = ()
+    debug_shell: bool = False
+
+
+def layer_epoch(request: BuildRequest) -> int | None:
+    """SOURCE_DATE_EPOCH for outputs that rewrite times: the build argument wins over the environment."""
+    given = dict(request.build_args).get("SOURCE_DATE_EPOCH")
+    return int(given) if given else request.source_date_epoch

@@ -12,6 +12,7 @@ from moldar.builder.run import RunRunner
 from moldar.builder.run_mounts import RunSettings, StepSecrets
 from moldar.builder.sources import Sources
 from moldar.errors import UserMistake
+from moldar.sandbox.runtime import Streams
 
 
 class LazyRunners:
@@ -53,6 +54,7 @@ class LazyRunners:
             logs,
             f"{home.snapshots}/work",
             StepSecrets({secret.id: _value(secret) for secret in self._request.secrets}, dict(self._request.ssh)),
+            Streams(0, 2, 2) if self._request.debug_shell else None,
         )
 
 

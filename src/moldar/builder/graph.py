@@ -154,7 +154,7 @@ class Vertex(NamedTuple):
     """One operation in the graph. `inputs` are indices of earlier vertices.
 
     `name` is what a person reads (`[build 3/4] COPY . .`), `line` the Dockerfile line it came from (0: none);
-    `ignore_cache` is set by --no-cache and --no-cache-filter.
+    `ignore_cache` is set by --no-cache and --no-cache-filter; `max_age`: how old a cached result may be, in seconds.
     """
 
     op: Op
@@ -163,6 +163,7 @@ class Vertex(NamedTuple):
     line: int = 0
     end_line: int = 0
     ignore_cache: bool = False
+    max_age: float | None = None
 
 
 class Graph(NamedTuple):
@@ -209,6 +210,8 @@ def describe(graph: Graph) -> str:
         lines += [f"    {line}" for line in _members(vertex.op)]
         if vertex.ignore_cache:
             lines.append("    ignore cache")
+        if vertex.max_age is not None:
+            lines.append(f"    at most {vertex.max_age:g} seconds old")
     return "\n".join(lines) + "\n"
 
 

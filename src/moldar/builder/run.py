@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from hashlib import sha256
 
+from moldar.builder.debug_shell import DebugShell
 from moldar.builder.foreign import check_runnable
 from moldar.builder.graph import RunOp, Vertex
 from moldar.builder.logs import StepLog
@@ -47,6 +48,7 @@ class RunRunner:
     def __init__(self, workshop: Workshop, settings: RunSettings) -> None:
         self._workshop = workshop
         self._settings = settings
+        self._shell = DebugShell(settings.runtime, settings.shell) if settings.shell else None
 
     def run(self, vertex: Vertex, sources: Sequence[Vertex], inputs: Inputs, key: Key, step: StepContext) -> Record:
         op = vertex.op
@@ -80,7 +82,10 @@ class RunRunner:
             _make_system_directories(workspace.path)
             stubs = MountStubs(workspace.path, mount_targets(spec))
             stack.callback(stubs.clean)
-            status = self._run_process(spec, mounts.bundle_directory(), log_path, step)
+            bundle = mounts.bundle_directory()
+            status = self._run_process(spec, bundle, log_path, step)
+            if status and self._shell and not step.cancellation.cancelled:
+                self._shell.open(spec, bundle, status)
         step.cancellation.check()
         if status:
             raise ProcessFailed(op.args, status, log_path)

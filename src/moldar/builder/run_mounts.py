@@ -13,7 +13,7 @@ from moldar.builder.solver import Inputs, StepContext
 from moldar.errors import HostTrouble, NotFound
 from moldar.image.layer import diff_entries, unpack, write_layer
 from moldar.sandbox.mounts import MS_NODEV, MS_NOSUID, mount
-from moldar.sandbox.runtime import Runtime
+from moldar.sandbox.runtime import Runtime, Streams
 from moldar.sandbox.spec import BindMount, TmpfsMount
 from moldar.sandbox.spec import Mount as SandboxMount
 
@@ -32,7 +32,8 @@ class StepSecrets(NamedTuple):
 class RunSettings(NamedTuple):
     """What all RUNs of a build share. `caches`: directory of the cache mounts, `logs`: of this build's logs.
 
-    `work` is where directories of running steps lie (the store's `snapshots/work`).
+    `work` is where directories of running steps lie (the store's `snapshots/work`). `shell` are the streams of who
+    wants a shell in a step that fails.
     """
 
     runtime: Runtime
@@ -40,6 +41,7 @@ class RunSettings(NamedTuple):
     logs: str
     work: str
     secrets: StepSecrets = StepSecrets()
+    shell: Streams | None = None
 
 
 class MissingSecret(NotFound):

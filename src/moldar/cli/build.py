@@ -59,6 +59,8 @@ def _format_in(called: str) -> str:
 
 
 def _progress(arguments: Arguments) -> str:
+    if arguments.on("debug-shell") and not arguments.text("progress"):
+        return "plain"  # a picture that is redrawn leaves no room for a shell
     return arguments.text("progress") or environment.variable("BUILDKIT_PROGRESS") or "auto"
 
 
@@ -122,6 +124,7 @@ COMMANDS = (
             Flag("check", "", "bool", help="Check the Dockerfile and do not build"),
             Flag("cgroup-parent", "", "string", help="Accepted for compatibility"),
             Flag("cpu-shares", "c", "string", help="Accepted for compatibility"),
+            Flag("debug-shell", "", "bool", help="Open a shell in a step that fails: its files, environment, mounts"),
             Flag("file", "f", "string", value="file", help="Name of the Dockerfile (default: PATH/Dockerfile)"),
             Flag("force-rm", "", "bool", help="Accepted for compatibility"),
             Flag("format", "", "string", help="text or json, with --check and --call"),

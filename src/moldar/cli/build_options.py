@@ -30,8 +30,17 @@ def read(arguments: Arguments) -> dict[str, object]:
         "unset_labels": tuple(_words(arguments.many("unset-label"), "--unset-label")),
         "outputs": _outputs(arguments),
         **_caches(arguments),
+        "debug_shell": _debug_shell(arguments),
         "security_insecure": "security.insecure" in arguments.many("allow"),
     }
+
+
+def _debug_shell(arguments: Arguments) -> bool:
+    """A shell needs standard input for itself."""
+    wanted = arguments.on("debug-shell")
+    if wanted and (arguments.positional[0] == "-" or arguments.text("file") == "-"):
+        raise UserMistake("--debug-shell needs standard input, which gives the Dockerfile or context here")
+    return wanted
 
 
 def _caches(arguments: Arguments) -> dict[str, object]:

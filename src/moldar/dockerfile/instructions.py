@@ -189,7 +189,7 @@ class Run(NamedTuple):
 
     Heredocs are resolved: `command` holds what the shell reads. A heredoc that stands alone and begins with `#!` is
     in `files`, to be provided executable at /dev/pipes, and `command` names it there. `summary` is the beginning of
-    a heredoc that stands alone, for display.
+    a heredoc that stands alone, for display. `max_age` is how old a cached result may be, in seconds (`moldar:ttl`).
     """
 
     origin: Origin
@@ -202,6 +202,7 @@ class Run(NamedTuple):
     devices: tuple[str, ...] = ()
     summary: str = ""
     mounts: tuple[RunMount, ...] = ()
+    max_age: float | None = None
 
     def expand(self, expander: Expander) -> "Run":
         """With `mounts` read from `mount_texts`, variables in their values expanded; the command stays."""

@@ -11,6 +11,7 @@ from moldar.dockerfile.quantities import parse_duration
 from moldar.dockerfile.request import Request, read_command
 from moldar.dockerfile.source import DockerfileError
 from moldar.dockerfile.suggestions import did_you_mean
+from moldar.dockerfile.wishes import time_to_live
 from moldar.dockerfile.words import BLANKS
 
 SCRIPT_DIRECTORY = "/dev/pipes"
@@ -39,6 +40,7 @@ def read_run(request: Request) -> Run:
         security=_one_of(flags, "security", SECURITY),
         devices=flags.list("device"),
         summary=summary,
+        max_age=time_to_live(request.node.comments),
     )
 
 

@@ -24,6 +24,7 @@ from moldar.dockerfile.read_process import read_cmd, read_entrypoint, read_healt
 from moldar.dockerfile.request import Request, doc_comment
 from moldar.dockerfile.source import DockerfileError
 from moldar.dockerfile.suggestions import did_you_mean
+from moldar.dockerfile.wishes import wishes
 
 _READERS: dict[str, Callable[[Request], Instruction]] = {
     "ADD": read_add,
@@ -150,6 +151,8 @@ def _read(request: Request) -> Instruction:
         hint = did_you_mean(word, NAMES, ignore_case=True)
         raise request.origin.error(f"unknown instruction: {word}" if word else "an instruction is missing", hint=hint)
     try:
+        if reader is not read_run and wishes(request.node.comments):
+            raise DockerfileError(f"moldar:ttl is for RUN and not for {request.origin.name}")
         return reader(request)
     except DockerfileError as error:
         raise error.at(request.origin.source, request.origin.location) from None

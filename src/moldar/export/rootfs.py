@@ -1,7 +1,8 @@
 """The root file system of an image, all layers in one: as a tar, or as files in a directory."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 
 from moldar.errors import HostTrouble
 from moldar.export.layer_forms import LayerForms
@@ -15,6 +16,23 @@ def write_tar(forms: LayerForms, snapshots: Snapshots, stack: Stack, write: Writ
     forms.unpacked(stack)
     with snapshots.mount(stack) as root:
         write_layer(diff_entries(root), write)
+
+
+def write_platforms_tar(
+    forms: LayerForms, snapshots: Snapshots, roots: Sequence[tuple[str, Stack]], write: Write
+) -> None:
+    """Write the files of several stacks as one tar, those of each in the directory that goes with it."""
+
+    def entries(mounts: ExitStack) -> Iterator[tuple[LayerEntry, Opener | None]]:
+        for prefix, stack in sorted(roots):
+            forms.unpacked(stack)
+            yield LayerEntry(prefix, "dir", 0o755), None
+            for entry, opener in diff_entries(mounts.enter_context(snapshots.mount(stack))):
+                target = f"{prefix}/{entry.target}" if entry.kind == "link" else entry.target
+                yield entry._replace(path=f"{prefix}/{entry.path}", target=target), opener
+
+    with ExitStack() as mounts:
+        write_layer(entries(mounts), write)
 
 
 def write_directory(

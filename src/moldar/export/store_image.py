@@ -67,8 +67,8 @@ class BadImageLayer(CorruptData):
 class StoreImage:
     """ImageSource for an image of the store.
 
-    `manifest` is the digest that the image's name remembers, preferred among the known ones. `annotations` go into a
-    manifest that has to be made.
+    `manifest` is the digest that the image's name remembers, preferred among the known ones; when it is an index of
+    several platforms, the source is all of it. `annotations` go into a manifest that has to be made.
     """
 
     def __init__(
@@ -91,6 +91,9 @@ class StoreImage:
     def resolve(self) -> Descriptor:
         """The manifest of the image, made now if need be, which may compress layers."""
         if not self._packing.force and not self._annotations:
+            index = self._preferred_index()
+            if index is not None:
+                return index
             known = sorted(self._store.images.manifests(self._image), key=lambda each: each.digest != self._preferred)
             for descriptor in known:
                 if self._complete(descriptor):
@@ -105,6 +108,17 @@ class StoreImage:
         """As a BlobFile: the store hashed the blob when it came in, and `system check` does it again on demand."""
         with self._store.blobs.open(descriptor.digest) as file:
             yield BlobFile(file.fileno(), descriptor, offset)
+
+    def _preferred_index(self) -> Descriptor | None:
+        """The index that the name remembers: it was built for several platforms, and all of them are here."""
+        blobs = self._store.blobs
+        if self._preferred is None or not blobs.has(self._preferred):
+            return None
+        self._store.protect("blob", [self._preferred])
+        document = parse_manifest(blobs.read(self._preferred))
+        if isinstance(document, Index) and all(self._complete(entry) for entry in document.manifests):
+            return document.descriptor
+        return None
 
     def _complete(self, descriptor: Descriptor) -> bool:
         """Whether all blobs of a known manifest are here."""

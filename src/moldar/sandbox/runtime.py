@@ -52,10 +52,18 @@ class Runtime(Protocol):
     name: str
     features: Features
 
-    def run(self, bundle: str, identity: str, streams: Streams, canceller: Canceller | None = None) -> int:
+    def run(
+        self,
+        bundle: str,
+        identity: str,
+        streams: Streams,
+        canceller: Canceller | None = None,
+        *,
+        foreground: bool = False,
+    ) -> int:
         """Run the bundle's process to its end and leave nothing behind; its exit code, 128 + n for signal n.
 
-        Cancelling kills it. Raises CannotStart and RuntimeTrouble.
+        Cancelling kills it. With `foreground` it may read our terminal. Raises CannotStart and RuntimeTrouble.
         """
         ...
 

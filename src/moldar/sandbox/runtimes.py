@@ -40,12 +40,20 @@ class OciRuntime:
         self.features = setup.features
         self._owners = f"{setup.state_root}-owners"
 
-    def run(self, bundle: str, identity: str, streams: Streams, canceller: Canceller | None = None) -> int:
+    def run(
+        self,
+        bundle: str,
+        identity: str,
+        streams: Streams,
+        canceller: Canceller | None = None,
+        *,
+        foreground: bool = False,
+    ) -> int:
         log = f"{bundle}/runtime.log"
         owner = self._own(identity)
         # Looked at before the process can change anything; believed only when it then fails.
         suspicion = why_not_started(*_process_of(bundle))
-        pid = self._spawn(log, ("run", "--bundle", bundle, identity), streams)
+        pid = self._spawn(log, ("run", "--bundle", bundle, identity), streams, own_group=not foreground)
         stopper = _Stopper(self, identity, pid)
         if canceller:
             canceller.attach(stopper.stop)

@@ -203,7 +203,8 @@ class LayerPlanner:
 
     def _add(self, op: WorkdirOp | RunOp | CopyOp, inputs: tuple[int, ...], name: str, at: ins.Instruction) -> int:
         lines = at.origin.location
-        return self._vertices.add(Vertex(op, inputs, name, lines.start, lines.end, self._ignore_cache))
+        max_age = at.max_age if isinstance(at, ins.Run) else None
+        return self._vertices.add(Vertex(op, inputs, name, lines.start, lines.end, self._ignore_cache, max_age))
 
 
 def context_vertex(vertices: Vertices, name: str) -> int:

@@ -116,8 +116,8 @@ class _Solution:
             return
         key = self._keys[index] = self._key(index)
         record = self._made.get(key.digest)
-        if record is None and not vertex.ignore_cache:
-            record = self._cache.lookup(key)
+        if record is None:
+            record = self._lookup(vertex, key)
         if record is not None:
             self._announce_cached(index)
             self._finish_step(index, record)
@@ -194,11 +194,11 @@ class _Solution:
         def work() -> _Outcome:
             self._cache.begin()
             content = self._executor.content_key(vertex, sources, inputs)
-            record = self._cache.lookup(content) if content and not vertex.ignore_cache else None
+            record = self._lookup(vertex, content) if content else None
             if record is not None:
                 self._cache.store(key, record)
                 return _Outcome(index, record, cached=True)
-            reason = "the cache is not to be used" if vertex.ignore_cache else self._cache.explain(key)
+            reason = self._reason(vertex, key)
             record = self._executor.run(vertex, sources, inputs, content or key, self._step(index))
             for name in (key, content):
                 if name is not None:
@@ -206,6 +206,21 @@ class _Solution:
             return _Outcome(index, record, reason=reason)
 
         self._backlog.append((index, work))
+
+    def _lookup(self, vertex: Vertex, key: Key) -> Record | None:
+        """The cache's record, unless it may not be used or has grown too old."""
+        record = None if vertex.ignore_cache else self._cache.lookup(key)
+        if record is not None and vertex.max_age is not None and time.time() - record.created >= vertex.max_age:
+            return None
+        return record
+
+    def _reason(self, vertex: Vertex, key: Key) -> str:
+        """Why nothing of the cache was used."""
+        if vertex.ignore_cache:
+            return "the cache is not to be used"
+        if vertex.max_age is not None and self._cache.lookup(key) is not None:
+            return f"its result is older than {vertex.max_age:g} seconds (moldar:ttl)"
+        return self._cache.explain(key)
 
     def _fetch(self, image: int) -> None:
         if image in self._fetching:
@@ -308,7 +323,9 @@ def _merge_equal(vertices: Sequence[Vertex]) -> list[int]:
     same: list[int] = []
     for index, vertex in enumerate(vertices):
         inputs = tuple(same[source] for source in vertex.inputs)
-        same.append(first.setdefault((type(vertex.op), vertex.op, inputs, vertex.ignore_cache), index))
+        same.append(
+            first.setdefault((type(vertex.op), vertex.op, inputs, vertex.ignore_cache, vertex.max_age), index)
+        )
     return same
 
 
