@@ -15,7 +15,7 @@ from moldar.app.contexts import Opened, open_request
 from moldar.app.engine import Engine
 from moldar.app.requests import BuildRequest, Output
 from moldar.app.web import Downloads
-from moldar.builder.cache import BuildCache
+from moldar.builder.cache import BuildCache, Explains
 from moldar.builder.context import ignore_file_size
 from moldar.builder.executor import BuildExecutor, StepRunner
 from moldar.builder.graph import HostEntry, ImageOp, Ulimit, Vertex
@@ -96,6 +96,7 @@ class _Build:
         self._runners_lock = threading.Lock()
         self._runners: Any = None
         self._caches: Any = None
+        self._explains: Explains | None = None
 
     def run(self) -> Built:
         try:
@@ -123,8 +124,8 @@ class _Build:
         self._load_ignore_file()
         engine = self._engine
         records = CacheTable(engine.database)
-        cache = BuildCache(records, engine.layers, engine.blobs, self._protect)
         self._sources = self._open_sources(planned)
+        cache = BuildCache(records, engine.layers, engine.blobs, self._protect, self._explainer(planned))
         executor = BuildExecutor(self._sources, self, self._runner, self._locator(dockerfile), self._sizes)
         caches = self._caches
         if caches is None:
@@ -220,6 +221,20 @@ class _Build:
             self._events.publish(warning_of(finding))
         if report.fail:
             raise ChecksFailed(report.rules)
+
+    def _explainer(self, planned: Plan) -> Callable[[], Explains]:
+        """What makes the explainer when a step runs, once; a cached build does without."""
+        began = time.time()
+
+        def explainer() -> Explains:
+            with self._runners_lock:
+                if self._explains is None:
+                    from moldar.app.explaining import make_explainer
+
+                    self._explains = make_explainer(self._engine, self._request, planned, self._sources, began)
+                return self._explains
+
+        return explainer
 
     def _open_sources(self, planned: Plan) -> Sources:
         return Sources(
