@@ -121,6 +121,7 @@ class _Build:
     def _build(self) -> Built:
         dockerfile = self._load_definition()
         planned = self._plan(dockerfile)
+        self._history.plan(planned.graph)
         self._load_ignore_file()
         engine = self._engine
         records = CacheTable(engine.database)
@@ -134,6 +135,7 @@ class _Build:
             results = caches.solve(
                 planned, cache, lambda shared, events: solve(planned.graph, shared, executor, events)
             )
+        self._history.made(results)
         target = results[planned.graph.target]
         assert target is not None
         created = [result.created if result else 0.0 for result in results]
