@@ -15,7 +15,7 @@ from moldar.app.contexts import Opened, open_request
 from moldar.app.engine import Engine
 from moldar.app.requests import BuildRequest, Output, layer_epoch
 from moldar.app.web import Downloads
-from moldar.builder.cache import BuildCache
+from moldar.builder.cache import BuildCache, Explains
 from moldar.builder.context import ignore_file_size
 from moldar.builder.executor import BuildExecutor, StepRunner
 from moldar.builder.graph import HostEntry, ImageOp, Ulimit, Vertex
@@ -108,6 +108,7 @@ class _Build:
         self._runners_lock = threading.Lock()
         self._runners: Any = None
         self._caches: Any = None
+        self._explains: Explains | None = None
 
     def run(self) -> Built:
         try:
@@ -132,11 +133,12 @@ class _Build:
     def _build(self) -> Built:
         dockerfile = self._load_definition()
         planned = self._plan(dockerfile)
+        self._history.plan(planned.graph)
         self._load_ignore_file()
         engine = self._engine
         records = CacheTable(engine.database)
-        cache = BuildCache(records, engine.layers, engine.blobs, self._protect)
         self._sources = self._open_sources(planned)
+        cache = BuildCache(records, engine.layers, engine.blobs, self._protect, self._explainer(planned))
         executor = BuildExecutor(self._sources, self, self._runner, self._locator(dockerfile), self._sizes)
         caches = self._caches
         if caches is None:
@@ -145,6 +147,7 @@ class _Build:
             results = caches.solve(
                 planned, cache, lambda shared, events: solve(planned.graph, shared, executor, events)
             )
+        self._history.made(results)
         target = results[planned.graph.target]
         assert target is not None
         created = [result.created if result else 0.0 for result in results]
@@ -233,6 +236,20 @@ class _Build:
             self._events.publish(warning_of(finding))
         if report.fail:
             raise ChecksFailed(report.rules)
+
+    def _explainer(self, planned: Plan) -> Callable[[], Explains]:
+        """What makes the explainer when a step runs, once; a cached build does without."""
+        began = time.time()
+
+        def explainer() -> Explains:
+            with self._runners_lock:
+                if self._explains is None:
+                    from moldar.app.explaining import make_explainer
+
+                    self._explains = make_explainer(self._engine, self._request, planned, self._sources, began)
+                return self._explains
+
+        return explainer
 
     def _open_sources(self, planned: Plan) -> Sources:
         return Sources(

@@ -1,10 +1,11 @@
 """Past builds: their rows, steps and logs."""
 
+import os
 from typing import NamedTuple
 
 from moldar.app.engine import Engine
-from moldar.builder.history import StepHistory, read_log, steps_of
-from moldar.errors import NotFound, UserMistake
+from moldar.builder.history import StepHistory, read_log, steps_of, warnings_of
+from moldar.errors import HostTrouble, NotFound, UserMistake
 from moldar.store.builds import BuildRow, BuildTable, remove_logs
 
 __all__ = [
@@ -17,6 +18,8 @@ __all__ = [
     "find_build",
     "remove_build",
     "steps_of",
+    "warnings_of",
+    "write_page",
 ]
 
 
@@ -68,3 +71,20 @@ def remove_build(engine: Engine, row: BuildRow) -> None:
     """Forget a build and delete its logs."""
     BuildTable(engine.database).remove(row.id)
     remove_logs(engine.home, row.id)
+
+
+def write_page(engine: Engine, row: BuildRow, path: str = "") -> str:
+    """Write the build as one HTML page (beside its logs when no `path` is given); where it is. HostTrouble."""
+    from moldar.app.build_page import build_page
+
+    text = build_page(engine, row)
+    directory = f"{engine.home.builds}/{row.id}"
+    target = path or f"{directory}/build.html"
+    try:
+        if not path:
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+        with open(target, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise HostTrouble(f"cannot write {target}: {error.strerror}") from error
+    return os.path.abspath(target)

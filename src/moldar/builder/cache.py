@@ -1,25 +1,34 @@
-"""The build cache over the store's records: finds steps done before, and says why one was not found."""
+"""The build cache over the store's records: finds steps done before, and has it explained why one was not found."""
 
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
 
-from moldar.builder.keys import ENVIRONMENT
-from moldar.builder.solver import Key, Record
+from moldar.builder.solver import Explanation, Key, Record
 from moldar.image.model import Digest, encode_json
 from moldar.store.blobs import BlobStore
 from moldar.store.cache import CacheRow, CacheTable
 from moldar.store.layers import LayerTable
 
-_LONGEST_VALUE = 60
+
+class Explains(Protocol):
+    """Says why a step runs, and keeps what is needed to say it of later ones (`builder/explain.py`)."""
+
+    def explain(
+        self, key: Key, *, ignored: bool = False, foreign: Mapping[str, str] | None = None
+    ) -> Explanation: ...
+
+    def remember(self, key: Key) -> None: ...
 
 
 class BuildCache:
     """The solver's Cache. A record counts only while every layer of it is still here, as blob or snapshot.
 
     `protect` keeps layers from the garbage collector (kind `layer`, diff IDs). It is called for everything found as
-    soon as a step runs, which may take long; a fully cached build is over at once and writes nothing.
+    soon as a step runs, which may take long; a fully cached build is over at once and writes nothing. `explainer` is
+    called when a step runs; without it there are no explanations.
     """
 
     def __init__(
@@ -28,7 +37,9 @@ class BuildCache:
         layers: LayerTable,
         blobs: BlobStore,
         protect: Callable[[str, Iterable[str]], None] | None = None,
+        explainer: Callable[[], Explains] | None = None,
     ) -> None:
+        self._explainer = explainer
         self._records = records
         self._layers = layers
         self._blobs = blobs
@@ -73,6 +84,8 @@ class BuildCache:
         ]
         created = record.created or time.time()
         self._records.put(CacheRow(key.digest, key.step, _text(layers), record.identity, _text(key.parts), created))
+        if self._explainer is not None:
+            self._explainer().remember(key)
 
     def begin(self) -> None:
         """A step is about to run: whatever was found must stay until the build ends."""
@@ -85,15 +98,11 @@ class BuildCache:
         if found and self._protect is not None:
             self._protect("layer", sorted(found))
 
-    def explain(self, key: Key) -> str:
-        row = self._records.latest(key.step)
-        if row is None:
-            return ""
-        try:
-            before = dict(json.loads(row.parts))
-        except (ValueError, TypeError):
-            return ""
-        return difference(before, key.parts)
+    def explain(self, key: Key, *, ignored: bool = False, foreign: Mapping[str, str] | None = None) -> Explanation:
+        """Why nothing was found. `foreign` are the parts of a record in a cache from elsewhere."""
+        if self._explainer is None:
+            return Explanation()
+        return self._explainer().explain(key, ignored=ignored, foreign=foreign)
 
     def holds(self, record: Record) -> bool:
         """Whether all layers of a record are here."""
@@ -104,36 +113,6 @@ class BuildCache:
         if self._blobs.has(diff_id) or self._layers.has_snapshot(snapshot or diff_id):
             return True
         return any(self._blobs.has(blob.descriptor.digest) for blob in self._layers.blobs(diff_id))
-
-
-def difference(before: Mapping[str, str], parts: Sequence[tuple[str, str]]) -> str:
-    """The first part that changed, with both values where a person can read them."""
-    for name, value in parts:
-        old = before.get(name, "")
-        if old == value:
-            continue
-        if value.startswith("sha256:") or "{" in value or "[" in value:
-            return f"{name} changed"
-        if name == ENVIRONMENT:
-            return f"{name} changed: {', '.join(_changed_names(old, value))}"
-        gone, came = _changed_line(old, value)
-        return f"{name} changed: {gone or 'nothing'} -> {came or 'nothing'}"
-    missing = [name for name in before if name not in dict(parts)]
-    return f"{missing[0]} changed" if missing else "its result is gone from the store"
-
-
-def _changed_names(old: str, new: str) -> list[str]:
-    """The names of variables that differ; their values may be nobody else's business."""
-    changed = set(old.split("\n")) ^ set(new.split("\n"))
-    return sorted({variable.partition("=")[0] for variable in changed if variable})
-
-
-def _changed_line(old: str, new: str) -> tuple[str, str]:
-    """The first line that is not in both texts, from each of them, shortened."""
-    lines, others = old.split("\n"), new.split("\n")
-    gone = next((line for line in lines if line not in others), "")
-    came = next((line for line in others if line not in lines), "")
-    return gone[:_LONGEST_VALUE], came[:_LONGEST_VALUE]
 
 
 def _text(value: object) -> str:

@@ -83,8 +83,7 @@ class BuildExecutor:
         if isinstance(op, ScratchOp):
             return Result((), _EMPTY)
         if isinstance(op, ImageOp):
-            identity = Digest("sha256:" + hashlib.sha256(" ".join(op.diff_ids).encode()).hexdigest())
-            return Result(tuple(zip(op.diff_ids, self._sizes(op.diff_ids), strict=True)), identity)
+            return Result(tuple(zip(op.diff_ids, self._sizes(op.diff_ids), strict=True)), image_identity(op))
         return None
 
     def is_source(self, vertex: Vertex) -> bool:
@@ -151,6 +150,11 @@ class BuildExecutor:
         if result is not None and not look:
             return f"{result.identity} {path}"
         return self._selections.mounted(sources[position], result, path)
+
+
+def image_identity(op: ImageOp) -> Digest:
+    """The identity of a base image's root file system."""
+    return Digest("sha256:" + hashlib.sha256(" ".join(op.diff_ids).encode()).hexdigest())
 
 
 def _stages_read(op: object, inputs: Inputs) -> bool:

@@ -8,8 +8,10 @@ import json
 import os
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from moldar.builder.graph import Graph
 from moldar.builder.progress import (
     Event,
     EventSink,
@@ -18,12 +20,17 @@ from moldar.builder.progress import (
     VertexStarted,
     Warned,
 )
+from moldar.builder.solver import Result
 from moldar.image.model import encode_json
 from moldar.store.builds import BuildRow, BuildTable
 
 
 class StepHistory(NamedTuple):
-    """One step of a past build. Times in seconds; `seconds` is None when it never ended; `log` is a file's name."""
+    """One step of a past build. Times in seconds; `seconds` is None when it never ended; `log` is a file's name.
+
+    `details` are the differences behind `reason`, `inputs` the IDs of the steps that it read; `layer` is the diff ID
+    of what it made, and `size` the bytes of its tar.
+    """
 
     id: str
     name: str
@@ -33,6 +40,10 @@ class StepHistory(NamedTuple):
     reason: str = ""
     error: str = ""
     log: str = ""
+    details: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
+    layer: str = ""
+    size: int = 0
 
 
 class BuildRecorder:
@@ -49,11 +60,21 @@ class BuildRecorder:
         self._steps: dict[str, StepHistory] = {}
         self._warnings: list[str] = []
         self._begun = False
+        self._graph: Graph | None = None
+        self._results: Sequence[Result | None] = ()
 
     def publish(self, event: Event) -> None:
         with self._lock:
             self._note(event)
         self._events.publish(event)
+
+    def plan(self, graph: Graph) -> None:
+        """Tell what the steps read."""
+        self._graph = graph
+
+    def made(self, results: Sequence[Result | None]) -> None:
+        """Tell what the steps made."""
+        self._results = results
 
     def begin(self) -> None:
         """Record that the build runs, so that a killed one is in the history; a cached one needs no such row."""
@@ -69,10 +90,21 @@ class BuildRecorder:
 
     def _put(self, ended: float | None, image: str, error: str) -> None:
         with self._lock:
-            document = {"steps": [list(step) for step in self._steps.values()], "warnings": self._warnings}
+            steps = [list(self._with_results(step)) for step in self._steps.values()]
+            document = {"steps": steps, "warnings": self._warnings}
         text = encode_json(document).decode(errors="surrogateescape")
         row = BuildRow(self._build, self._started, ended, self._context, self._target, image, error, text)
         self._table.put(row)
+
+    def _with_results(self, step: StepHistory) -> StepHistory:
+        """The step with what it read and made, where it is one of the graph's."""
+        if self._graph is None or not step.id.isdigit():
+            return step
+        index = int(step.id)
+        vertex = self._graph.vertices[index]
+        result = self._results[index] if self._results else None
+        layer, size = result.layers[-1] if result and result.layers and vertex.inputs else ("", 0)
+        return step._replace(inputs=tuple(map(str, vertex.inputs)), layer=layer, size=size)
 
     def _note(self, event: Event) -> None:
         if isinstance(event, VertexStarted):
@@ -88,6 +120,7 @@ class BuildRecorder:
                     seconds=max(0.0, event.time - step.started),
                     cached=event.cached,
                     reason=event.reason,
+                    details=event.details,
                     error=event.error,
                 )
 
@@ -97,6 +130,14 @@ def steps_of(row: BuildRow) -> tuple[StepHistory, ...]:
     try:
         document: Any = json.loads(row.document)
         return tuple(StepHistory(*step) for step in document["steps"])
+    except (ValueError, TypeError, KeyError):
+        return ()
+
+
+def warnings_of(row: BuildRow) -> tuple[str, ...]:
+    """The warnings of a past build; none when another version wrote them."""
+    try:
+        return tuple(map(str, json.loads(row.document)["warnings"]))
     except (ValueError, TypeError, KeyError):
         return ()
 

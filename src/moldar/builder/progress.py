@@ -16,13 +16,18 @@ class VertexStarted(NamedTuple):
 
 
 class VertexCompleted(NamedTuple):
-    """Work on a vertex ended. `cached` when its result was reused, `error` when it failed, `reason` why it ran."""
+    """Work on a vertex ended. `cached` when its result was reused, `error` when it failed.
+
+    `reason` is a sentence that says why it ran, or why it was reused although something changed; `details` are all
+    differences that led to it.
+    """
 
     id: str
     time: float
     cached: bool = False
     error: str = ""
     reason: str = ""
+    details: tuple[str, ...] = ()
 
 
 class VertexStatus(NamedTuple):

@@ -3,9 +3,8 @@
 import threading
 from typing import NamedTuple, Protocol
 
-from moldar.builder.cache import BuildCache, difference
-from moldar.builder.keys import ENVIRONMENT
-from moldar.builder.solver import Key, Record
+from moldar.builder.cache import BuildCache
+from moldar.builder.solver import Explanation, Key, Record
 from moldar.image.model import Digest
 
 
@@ -66,17 +65,11 @@ class SharedCache:
     def begin(self) -> None:
         self._own.begin()
 
-    def explain(self, key: Key) -> str:
-        if self._foreign.names(key.digest):
-            return "its result is only named in the imported cache"
-        own = self._own.explain(key)
-        if own:
-            return own
-        before = self._foreign.parts_of(key.step)
-        if before is None:
-            return ""
-        parts = [part for part in key.parts if part[0] != ENVIRONMENT]
-        return difference(before, parts) if before != dict(parts) else f"{ENVIRONMENT} changed"
+    def explain(self, key: Key, *, ignored: bool = False) -> Explanation:
+        if not ignored and self._foreign.names(key.digest):
+            text = "its result is only named in the imported cache"
+            return Explanation(f"ran because {text}", (text,))
+        return self._own.explain(key, ignored=ignored, foreign=self._foreign.parts_of(key.step))
 
     def adopt(self) -> None:
         """Keep the records of other caches whose layers have come here."""

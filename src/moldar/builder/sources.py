@@ -54,11 +54,20 @@ class Sources:
         self._reproducible = reproducible
         self._trees: dict[tuple[type, object], Tree] = {}
         self._selections: dict[tuple[CopyOp, tuple[Vertex, ...]], Selection] = {}
+        self._described: dict[str, tuple[CopyOp, Selection]] = {}
 
     def copied(self, op: CopyOp, sources: Sequence[Vertex], inputs: Inputs) -> str:
         """The digest of what `op` selects."""
         with ExitStack() as mounts:
-            return selection_digest(op, self.select(op, sources, inputs, mounts))
+            selection = self.select(op, sources, inputs, mounts)
+            digest = selection_digest(op, selection)
+            if all(inputs[position] is None for position, _ in op.sources):
+                self._described[digest] = op, selection
+            return digest
+
+    def described(self, digest: str) -> tuple[CopyOp, Selection] | None:
+        """What a digest given by `copied` stands for; nothing for files of stages, which are mounted no longer."""
+        return self._described.get(digest)
 
     def select(self, op: CopyOp, sources: Sequence[Vertex], inputs: Inputs, mounts: ExitStack) -> Selection:
         """What `op` copies. Stages stay mounted until `mounts` is closed."""

@@ -33,6 +33,10 @@ def build(arguments: Arguments) -> int:
         print(f"note: --{name} has no effect: {NOTED[name]}", file=sys.stderr)
     quiet = arguments.on("quiet")
     renderer = choose("quiet" if quiet else _progress(arguments), terminal=environment.stderr_is_terminal())
+    if arguments.on("explain"):
+        from moldar.cli.progress.explained import Explained
+
+        renderer = Explained(renderer)
     try:
         built = run(engine(), request, renderer)
     except MoldarError as error:
@@ -82,6 +86,7 @@ def _request(arguments: Arguments) -> BuildRequest:
 
         fields["source_date_epoch"] = epoch_seconds(epoch)
     if arguments.given - {
+        "explain",
         "file",
         "tag",
         "target",
@@ -125,6 +130,7 @@ COMMANDS = (
             Flag("cgroup-parent", "", "string", help="Accepted for compatibility"),
             Flag("cpu-shares", "c", "string", help="Accepted for compatibility"),
             Flag("debug-shell", "", "bool", help="Open a shell in a step that fails: its files, environment, mounts"),
+            Flag("explain", "", "bool", help="Say of every step why it ran or was reused, with all that differs"),
             Flag("file", "f", "string", value="file", help="Name of the Dockerfile (default: PATH/Dockerfile)"),
             Flag("force-rm", "", "bool", help="Accepted for compatibility"),
             Flag("format", "", "string", help="text or json, with --check and --call"),

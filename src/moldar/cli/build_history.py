@@ -1,4 +1,4 @@
-"""Commands about past builds: ls, show, rm and logs."""
+"""Commands about past builds: ls, show, open, rm and logs."""
 
 import json
 import sys
@@ -6,7 +6,7 @@ import time
 
 from moldar.app import builds
 from moldar.app.builds import BuildRow, StepHistory, steps_of
-from moldar.cli import tables
+from moldar.cli import environment, tables
 from moldar.cli.argv import Arguments, Command, Flag, UsageError
 from moldar.cli.engine import engine
 
@@ -61,8 +61,28 @@ def show(arguments: Arguments) -> int:
     }
     print("\n".join(f"{name + ':':<9} {value}" for name, value in facts.items() if value))
     print()
-    rows = [(f"#{number}", _outcome(step), step.name) for number, step in enumerate(steps_of(row), 1)]
-    print(tables.table(["STEP", "RESULT", "NAME"], rows))
+    steps = steps_of(row)
+    rows = [
+        (f"#{number}", f"{max(0.0, step.started - row.started):.1f}s", _outcome(step), step.name)
+        for number, step in enumerate(steps, 1)
+    ]
+    table, *lines = tables.table(["STEP", "START", "RESULT", "NAME"], rows).split("\n")
+    print(table)
+    for line, step in zip(lines, steps, strict=True):
+        print(line)
+        if step.reason:
+            print(f"      {step.reason}")
+    return 0
+
+
+def open_page(arguments: Arguments) -> int:
+    opened = engine()
+    path = builds.write_page(opened, builds.find_build(opened, _name(arguments)), arguments.text("output"))
+    print(path, flush=True)
+    if environment.has_display() and not arguments.text("output"):
+        import webbrowser
+
+        webbrowser.open(f"file://{path}")
     return 0
 
 
@@ -133,6 +153,15 @@ COMMANDS = (
         "Show the steps of a past build: how long each took, and what was cached",
         show,
         (),
+        0,
+        1,
+    ),
+    Command(
+        ("build", "history", "open"),
+        "[OPTIONS] [BUILD]",
+        "Show a past build as a page: its timeline, why steps ran, and their logs",
+        open_page,
+        (Flag("output", "o", "string", value="file", help="Write the page to this file and open no browser"),),
         0,
         1,
     ),

@@ -63,3 +63,8 @@ def terminal_size() -> tuple[int, int]:
     except (OSError, ValueError):
         return 80, 24
     return size.columns or 80, size.lines or 24
+
+
+def has_display() -> bool:
+    """Whether a browser could show something."""
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

@@ -14,6 +14,9 @@ class Entry(NamedTuple):
 COMMANDS: dict[str, Entry] = {
     "build": Entry("build", "Build an image from a Dockerfile"),
     "build history ls": Entry("build_history", "List past builds"),
+    "build history open": Entry(
+        "build_history", "Show a past build as a page: its timeline, why steps ran, and their logs"
+    ),
     "build history rm": Entry("build_history", "Forget past builds and their logs"),
     "build history show": Entry(
         "build_history", "Show the steps of a past build: how long each took, and what was cached"

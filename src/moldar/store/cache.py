@@ -12,6 +12,9 @@ TOUCH_SECONDS = 3600.0
 """How late a record's `used` may be; the garbage collector allows for it."""
 
 
+_LATEST = 50
+
+
 class CacheRow(NamedTuple):
     """One record. `layers` is JSON, a list of CachedLayer; `parts` JSON of the build's own.
 
@@ -57,10 +60,24 @@ class CacheTable:
             "INSERT OR REPLACE INTO cache VALUES (?, ?, ?, ?, ?, ?, ?)", row._replace(used=time.time())
         )
 
-    def latest(self, step: str) -> CacheRow | None:
-        """The newest record of the same step with other inputs, to explain a miss."""
-        row = self._database.row("SELECT * FROM cache WHERE step = ? ORDER BY created DESC LIMIT 1", (step,))
-        return CacheRow(*row) if row else None
+    def has(self, key: str) -> bool:
+        """Whether there is a record of `key`; it does not count as used."""
+        return self._database.row("SELECT 1 FROM cache WHERE key = ?", (key,)) is not None
+
+    def like(self, step: str) -> list[CacheRow]:
+        """The newest records of the same step with whatever inputs, newest first, to explain a miss."""
+        rows = self._database.rows(
+            "SELECT * FROM cache WHERE step = ? ORDER BY created DESC LIMIT ?", (step, _LATEST)
+        )
+        return [CacheRow(*row) for row in rows]
+
+    def over(self, kind: str, digest: str) -> list[CacheRow]:
+        """The newest records of steps of a kind (`RUN`) whose parts name `digest`, newest first."""
+        rows = self._database.rows(
+            "SELECT * FROM cache WHERE step LIKE ? AND instr(parts, ?) ORDER BY created DESC LIMIT ?",
+            (f"{kind} %", digest, _LATEST),
+        )
+        return [CacheRow(*row) for row in rows]
 
     def remove(self, key: str) -> None:
         self._database.write("DELETE FROM cache WHERE key = ?", (key,))

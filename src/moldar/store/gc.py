@@ -22,6 +22,7 @@ from moldar.store.blobs import BlobStore
 from moldar.store.builds import BuildTable, sweep_logs
 from moldar.store.cache import TOUCH_SECONDS, CachedLayer, CacheTable, layers_of
 from moldar.store.database import Database
+from moldar.store.explanations import Eviction, EvictionTable, InputTable
 from moldar.store.home import Home
 from moldar.store.images import ImageTable
 from moldar.store.layers import LayerTable, SnapshotDirectories
@@ -79,7 +80,7 @@ class _Snapshot(NamedTuple):
 
 class _Garbage(NamedTuple):
     images: tuple[str, ...]
-    records: tuple[str, ...]
+    records: tuple[Eviction, ...]
     blobs: tuple[tuple[Digest, int], ...]
     snapshots: tuple[_Snapshot, ...]
     leases: Leases
@@ -134,7 +135,7 @@ class Collector:
         reachable = self._mark(leases, set(images), kept)
         return _Garbage(
             tuple(images),
-            tuple(record.key for record in records),
+            tuple(records),
             tuple(self._idle_blobs(reachable, oldest)),
             tuple(self._idle_snapshots(reachable, oldest)),
             leases,
@@ -158,7 +159,7 @@ class Collector:
         candidates = [image for image in self._images.all() if image.id not in used]
         return [image.id for image in candidates if image.created * 1e9 < oldest]
 
-    def _split_records(self, policy: Policy, oldest: int) -> tuple[list[_Record], list[_Record]]:
+    def _split_records(self, policy: Policy, oldest: int) -> tuple[list[Eviction], list[_Record]]:
         """The records that are too old, and the least recently used while the rest is too large; and the rest.
 
         A running process may rely on any record that it has looked up, and looking up marks it as used at most
@@ -166,16 +167,22 @@ class Collector:
         """
         needed = oldest / 1e9 - TOUCH_SECONDS if oldest != FOREVER else float("inf")
         limit = min(time.time() - policy.cache_age, needed) if policy.cache_age is not None else 0.0
-        gone: list[_Record] = []
+        now = time.time()
+        gone: list[Eviction] = []
         kept: list[_Record] = []
         for row in self._cache.all():
             layers = layers_of(row)
-            record = _Record(row.key, row.used, layers or ())
-            (gone if layers is None or row.used < limit else kept).append(record)
+            if layers is None:
+                gone.append(Eviction(row.key, now, "damaged"))
+            elif row.used < limit:
+                gone.append(Eviction(row.key, now, "age", policy.cache_age or 0.0))
+            else:
+                kept.append(_Record(row.key, row.used, layers))
         if policy.cache_bytes is None:
             return gone, kept
         over = _over(kept, policy.cache_bytes, needed)
-        return gone + kept[:over], kept[over:]
+        size = float(policy.cache_bytes)
+        return gone + [Eviction(record.key, now, "size", size) for record in kept[:over]], kept[over:]
 
     def _idle_blobs(self, reachable: Reachable, oldest: int) -> Iterable[tuple[Digest, int]]:
         for digest in self._blobs:
@@ -252,8 +259,9 @@ class Collector:
             _unlink(f"{self._home.leases}/{lease}")
         for image in garbage.images:
             self._images.remove(image)
-        for key in garbage.records:
-            self._cache.remove(key)
+        for record in garbage.records:
+            self._cache.remove(record.key)
+        EvictionTable(self._database).put(garbage.records)
         for snapshot in garbage.snapshots:
             self._layers.remove_snapshot(snapshot.key)
 
@@ -290,6 +298,8 @@ class Collector:
         builds = BuildTable(self._database)
         builds.trim(time.time() - _LONGEST_BUILD)
         sweep_logs(self._home, builds)
+        EvictionTable(self._database).trim()
+        InputTable(self._database).trim()
         StatIndex(self._database).trim(int(time.time()) - STAT_SECONDS)
         if images_removed:
             write_index(self._home, self._images, self._blobs)

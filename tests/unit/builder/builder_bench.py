@@ -2,12 +2,14 @@
 
 import os
 import subprocess
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from moldar.builder.cache import BuildCache
 from moldar.builder.executor import BuildExecutor, StepRunner
+from moldar.builder.explain import Explainer, images_of
 from moldar.builder.graph import CopyOp, ImageOp, RunOp, Vertex, WorkdirOp
 from moldar.builder.ops import CopyRunner, WorkdirRunner, Workshop, stack_of
 from moldar.builder.plan import ImageRequest, PlanOptions, ResolvedImage, finish, located, plan
@@ -27,6 +29,7 @@ from moldar.sandbox.choosing import choose_runtime, choose_snapshots
 from moldar.store.blobs import BlobStore
 from moldar.store.cache import CacheTable
 from moldar.store.database import Database
+from moldar.store.explanations import EvictionTable, InputTable
 from moldar.store.home import Home
 from moldar.store.layers import LayerTable
 from moldar.store.leases import Lease
@@ -121,7 +124,16 @@ class Bench:
         logs.mkdir(exist_ok=True)
         executor = BuildExecutor(sources, self, self._runners(sources, logs), locator(dockerfile.source), self._sizes)
         self.sink = self.wrap(self.last)
-        cache = BuildCache(CacheTable(self.database), self.layers, self.blobs, self.lease.protect)
+        records = CacheTable(self.database)
+        explainer = Explainer(
+            records,
+            InputTable(self.database),
+            EvictionTable(self.database),
+            sources,
+            images_of(planned.graph),
+            since=time.time(),
+        )
+        cache = BuildCache(records, self.layers, self.blobs, self.lease.protect, lambda: explainer)
         results = solve(planned.graph, cache, executor, self.sink)
         target = results[planned.graph.target]
         assert target is not None

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from moldar.builder.graph import ContextOp, CopyOp, ImageOp, InlineOp, RunOp, ScratchOp, Vertex, definition
 from moldar.builder.progress import Event
-from moldar.builder.solver import Inputs, Key, Record, Result, StepContext
+from moldar.builder.solver import Explanation, Inputs, Key, Record, Result, StepContext
 from moldar.errors import StepFailed
 from moldar.image.model import digest_of
 
@@ -42,8 +42,8 @@ class MemoryCache:
     def begin(self) -> None:
         self.begun = True
 
-    def explain(self, key: Key) -> str:
-        return f"{key.step} was never run"
+    def explain(self, key: Key, *, ignored: bool = False) -> Explanation:
+        return Explanation("ran because of --no-cache" if ignored else f"{key.step} was never run")
 
 
 class MemoryExecutor:

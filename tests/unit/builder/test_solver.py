@@ -126,7 +126,7 @@ def test_a_copy_whose_source_changed_but_not_what_it_selects_is_cached_by_conten
     build.solve(stages("two"))
     assert build.executor.ran == ["step 1"]
     completed = [event for event in build.events.events if isinstance(event, VertexCompleted)]
-    assert completed[-1] == ("2", completed[-1].time, True, "", "")
+    assert completed[-1] == ("2", completed[-1].time, True, "", "", ())
 
 
 def test_independent_steps_run_at_the_same_time(build: Build) -> None:
@@ -162,7 +162,7 @@ def test_why_a_step_ran_is_told(build: Build) -> None:
     build.solve(graph((ScratchOp(), ()), (run("write", "a"), (0,))))
     build.solve(graph((ScratchOp(), ()), (run("write", "a"), (0,)), no_cache=True))
     completed = [event for event in build.events.events if isinstance(event, VertexCompleted)]
-    assert "not to be used" in next(event.reason for event in completed if event.id == "1")
+    assert "because of --no-cache" in next(event.reason for event in completed if event.id == "1")
 
 
 @st.composite

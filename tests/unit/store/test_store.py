@@ -104,7 +104,7 @@ def test_cache_records(home: Home) -> None:
     assert found is not None
     assert found.created == 1.0
     assert found.used > 2.0
-    latest = cache.latest("s")
+    latest = cache.like("s")[0]
     assert latest is not None
     assert latest.key == "k2"
     assert cache.get("k3") is None

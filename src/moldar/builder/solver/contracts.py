@@ -48,6 +48,18 @@ class Record(NamedTuple):
     snapshots: tuple[str, ...] = ()
 
 
+class Explanation(NamedTuple):
+    """Why a step runs, in a person's words: one sentence, and each difference as a clause.
+
+    `cause` says when another step may be to blame: below (the root is another one), beside (what it reads from
+    another stage is), evicted or new (then what ran before it may have been evicted too).
+    """
+
+    sentence: str = ""
+    details: tuple[str, ...] = ()
+    cause: str = ""
+
+
 class Cache(Protocol):
     """Remembers steps. `lookup` answers only with records whose layers are still there."""
 
@@ -59,8 +71,8 @@ class Cache(Protocol):
         """A step is about to run, so that the build may last: keep what was found."""
         ...
 
-    def explain(self, key: Key) -> str:
-        """Why nothing was found for `key`, in a person's words; empty when it is not known."""
+    def explain(self, key: Key, *, ignored: bool = False) -> Explanation:
+        """Why nothing was found for `key`; `ignored` when nothing was to be looked for."""
         ...
 
 

@@ -13,7 +13,16 @@ from typing import NamedTuple
 
 from moldar.builder.graph import Graph, ImageOp, Vertex
 from moldar.builder.progress import EventSink, VertexCompleted, VertexStarted
-from moldar.builder.solver.contracts import BELOW, Cache, Cancellation, Executor, Key, Record, Result, StepContext
+from moldar.builder.solver.contracts import (
+    Cache,
+    Cancellation,
+    Executor,
+    Explanation,
+    Key,
+    Record,
+    Result,
+    StepContext,
+)
 from moldar.image.model import Digest
 
 
@@ -40,7 +49,7 @@ class _Outcome(NamedTuple):
     vertex: int
     record: Record | None = None
     cached: bool = False
-    reason: str = ""
+    reason: Explanation = Explanation()
     error: BaseException | None = None
 
 
@@ -67,7 +76,7 @@ class _Solution:
         self._announced: set[int] = set()
         self._in_flight: dict[Digest, list[int]] = {}
         self._made: dict[Digest, Record] = {}
-        self._causes: dict[int, str] = {}
+        self._causes: dict[int, tuple[str, str]] = {}
         self._fetched: set[int] = set()
         self._fetching: dict[int, list[int]] = {}
         self._blocked: dict[int, int] = {}
@@ -214,13 +223,11 @@ class _Solution:
             return None
         return record
 
-    def _reason(self, vertex: Vertex, key: Key) -> str:
+    def _reason(self, vertex: Vertex, key: Key) -> Explanation:
         """Why nothing of the cache was used."""
-        if vertex.ignore_cache:
-            return "the cache is not to be used"
-        if vertex.max_age is not None and self._cache.lookup(key) is not None:
-            return f"its result is older than {vertex.max_age:g} seconds (moldar:ttl)"
-        return self._cache.explain(key)
+        if vertex.max_age is not None and not vertex.ignore_cache and self._cache.lookup(key) is not None:
+            return Explanation(f"its result is older than {vertex.max_age:g} seconds (moldar:ttl)")
+        return self._cache.explain(key, ignored=vertex.ignore_cache)
 
     def _fetch(self, image: int) -> None:
         if image in self._fetching:
@@ -253,8 +260,8 @@ class _Solution:
         index = outcome.vertex
         self._active.pop(index).join()
         error = str(outcome.error) if outcome.error else ""
-        reason = self._cause(index, outcome.reason) if not outcome.cached else ""
-        self._events.publish(VertexCompleted(str(index), time.time(), outcome.cached, error, reason))
+        sentence, details, _ = outcome.reason if outcome.cached else self._cause(index, outcome.reason)
+        self._events.publish(VertexCompleted(str(index), time.time(), outcome.cached, error, sentence, details))
         if outcome.error:
             raise outcome.error
         if outcome.record is None:
@@ -265,17 +272,27 @@ class _Solution:
         self._finish_step(index, outcome.record)
         self._ready += self._in_flight.pop(digest)
 
-    def _cause(self, index: int, reason: str) -> str:
+    def _cause(self, index: int, reason: Explanation) -> Explanation:
         """Why a step ran; when it only follows another one that ran, why that one did."""
-        inputs = self._inputs(index)
-        first = self._causes.get(inputs[0], "") if inputs else ""
-        if first and reason.startswith(BELOW):
-            reason = first
-        elif reason:
-            self._causes[index] = f"{self._vertices[index].name.rpartition('] ')[2]} ran: {reason}"
-            return reason
-        self._causes[index] = reason
+        first = self._to_blame(index, reason.cause)
+        if first is not None:
+            self._causes[index] = first
+            return reason._replace(sentence=f"follows from: {first[0]}")
+        if reason.sentence:
+            name = self._vertices[index].name.rpartition("] ")[2]
+            self._causes[index] = f"{name} {reason.sentence}", reason.cause
         return reason
+
+    def _to_blame(self, index: int, cause: str) -> tuple[str, str] | None:
+        """The first cause among the steps that this one builds on or reads from."""
+        if not cause:
+            return None
+        inputs = self._inputs(index)
+        for source in inputs[1:] if cause == "beside" else inputs[:1]:
+            known = self._causes.get(source)
+            if known is not None and (cause in ("below", "beside") or known[1] == "evicted"):
+                return known
+        return None
 
     def _release(self, image: int) -> None:
         self._fetched.add(image)
