@@ -139,6 +139,7 @@ class _Build:
         records = CacheTable(engine.database)
         self._sources = self._open_sources(planned)
         cache = BuildCache(records, engine.layers, engine.blobs, self._protect, self._explainer(planned))
+        self._cache = cache
         executor = BuildExecutor(self._sources, self, self._runner, self._locator(dockerfile), self._sizes)
         caches = self._caches
         if caches is None:
@@ -292,16 +293,23 @@ class _Build:
         fetch_base(self._engine, op, step)
 
     def _runner(self, kind: type) -> StepRunner:
-        from moldar.app.steps import LazyRunners
-
         with self._runners_lock:
             if self._runners is None:
                 self._history.begin()
-                self._runners = LazyRunners(self._engine, self._request, self._sources, self._id)
+                self._runners = self._make_runners()
             if self._caches:
                 self._caches.before(kind)
             runner: StepRunner = self._runners.get(kind)
             return runner
+
+    def _make_runners(self) -> Any:
+        from moldar.app.steps import LazyRunners
+        from moldar.store.read_sets import ReadSetTable
+
+        table = ReadSetTable(self._engine.database)
+        kept = self._caches.read_sets(table) if self._caches else table
+        find = self._caches.find if self._caches else self._cache.lookup
+        return LazyRunners(self._engine, self._request, self._sources, self._id, kept=kept, lookup=find)
 
     def _mount_stage(self, result: Result) -> AbstractContextManager[str]:
         from moldar.app.machinery import machinery

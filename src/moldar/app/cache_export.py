@@ -33,6 +33,7 @@ from moldar.image.model import Descriptor, Digest
 from moldar.image.reference import parse_reference
 from moldar.image.transfer import ImageSink, ImageSource, Progress, copy
 from moldar.sandbox.snapshots import Stack
+from moldar.store.read_sets import ReadSetTable
 
 EXPORT_FAILED = "CacheExportFailed"
 _PATIENCE = 10.0
@@ -85,11 +86,18 @@ class CacheExporter:
         layers = self._layers(contents, packing)
         mounts = self._mounts(contents, packing, layers)
         bases = tuple(base for base, _ in contents.bases)
-        document = CacheDocument(contents.records, layers, bases, mounts)
+        document = CacheDocument(self._with_reads(contents.records), layers, bases, mounts)
         source = CacheSource(document, OpenLayer(self._engine.blobs, self._elsewhere))
         sent = self._send(source, place, identity)
         blobs = sum(layer.blob is not None for layer in layers.values()) - len(mounts)
         return Written(source.manifest.descriptor.digest, len(contents.records), blobs, len(mounts), sent)
+
+    def _with_reads(self, records: Sequence[SharedRecord]) -> tuple[SharedRecord, ...]:
+        table = ReadSetTable(self._engine.database)
+        return tuple(
+            record._replace(reads=tuple((Digest(step), data) for step, data in table.made(record.key)))
+            for record in records
+        )
 
     def _layers(self, contents: Contents, packing: Packing) -> dict[Digest, SharedLayer]:
         named = {diff_id for record in contents.records for diff_id in record.layers}

@@ -37,6 +37,7 @@ from moldar.image.config import parse_image_config
 from moldar.image.model import Descriptor, Digest, digest_of
 from moldar.image.reference import parse_reference
 from moldar.image.transfer import ImageSource
+from moldar.store.read_sets import ReadSetRow
 
 IMPORT_FAILED = "CacheImportFailed"
 _PATIENCE = 2.0
@@ -146,6 +147,16 @@ class ImportedCaches:
                 if record.step == step:
                     return {name: value for name, value in record.parts if name != ENVIRONMENT}
         return None
+
+    def read_sets(self, step: str) -> list[ReadSetRow]:
+        """The read sets of a step that came with records."""
+        return [
+            ReadSetRow(record.key, data)
+            for cache in self._live()
+            for record in cache.document.records
+            for name, data in record.reads
+            if name == step
+        ]
 
     def base(self, asked: ImageRequest, error: MoldarError) -> ResolvedImage | None:
         """The base image as it was when the cache was made, for one whose registry says `error`."""

@@ -20,6 +20,7 @@ from moldar.builder.cache_mounts import stem_of, stems
 from moldar.builder.graph import Graph, ImageOp, RunOp
 from moldar.builder.plan import ImageRequest, Plan, ResolvedImage
 from moldar.builder.progress import Event, EventSink, VertexCompleted, VertexStarted, Warned
+from moldar.builder.read_sets import Kept, LentReadSets
 from moldar.builder.shared_cache import SharedCache
 from moldar.builder.solver import Key, Record, Result
 from moldar.errors import MoldarError
@@ -35,6 +36,7 @@ from moldar.image.config import INLINE_CACHE, encode_image_config
 from moldar.image.model import Digest, Platform
 from moldar.sandbox.snapshots import Stack
 from moldar.store.cache import CacheTable
+from moldar.store.read_sets import ReadSetRow, ReadSetTable
 
 Results = tuple[Result | None, ...]
 
@@ -84,6 +86,14 @@ class BuildCaches:
         except LayerLost:
             return False
         return True
+
+    def read_sets(self, own: Kept) -> Kept:
+        """The store's read sets with those of the caches beneath them."""
+        return LentReadSets(own, self._imported.read_sets)
+
+    def find(self, key: Key) -> Record | None:
+        """A record of the store or of a cache."""
+        return self._shared.find(key) if self._shared else None
 
     def before(self, kind: type) -> None:
         """A step of that kind is about to run."""
@@ -230,6 +240,7 @@ def _keep(engine: Engine, document: CacheDocument) -> int:
     """Record what the document knows and whose layers are here; how many records were new."""
     table = CacheTable(engine.database)
     own = BuildCache(table, engine.layers, engine.blobs)
+    read_sets = ReadSetTable(engine.database)
     known = {row.key for row in table.all()}
     kept = 0
     for shared in document.records:
@@ -237,6 +248,8 @@ def _keep(engine: Engine, document: CacheDocument) -> int:
         record = Record(layers, shared.identity, shared.created)
         if shared.key not in known and own.holds(record):
             own.store(Key(shared.key, shared.parts, shared.step), record)
+            for step, data in shared.reads:
+                read_sets.put(step, ReadSetRow(shared.key, data))
             kept += 1
     return kept
 

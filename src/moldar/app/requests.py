@@ -46,6 +46,7 @@ class BuildRequest(NamedTuple):
     `source_date_epoch` in seconds, None when not given. `reproducible` gives the same digests on every machine: no
     dates but `source_date_epoch` (0 when not given), and the modes of the context's files as git keeps them.
     `shm_size` in bytes. `hosts` are (name, address), `ulimits` (name, soft, hard).
+    `exact_cache`: a step is reused only when nothing below it changed, whatever it read.
     `debug_shell` opens a shell on our standard streams in a step that fails.
     The `unset_` fields name what the image shall not have, inherited or not; steps still see it.
     """
@@ -63,6 +64,7 @@ class BuildRequest(NamedTuple):
     ssh: tuple[tuple[str, str], ...] = ()
     no_cache: bool = False
     no_cache_filter: tuple[str, ...] = ()
+    exact_cache: bool = False
     pull: bool = False
     network: str = "default"
     hosts: tuple[tuple[str, str], ...] = ()

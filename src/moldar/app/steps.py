@@ -5,9 +5,11 @@ import os
 from moldar.app.engine import Engine
 from moldar.app.machinery import machinery
 from moldar.app.requests import BuildRequest, SecretSource
+from moldar.builder.copied_trees import StoredTrees
 from moldar.builder.executor import StepRunner
 from moldar.builder.graph import CopyOp, RunOp, WorkdirOp
 from moldar.builder.ops import CopyRunner, WorkdirRunner, Workshop
+from moldar.builder.read_sets import Kept, Lookup, ReadSets
 from moldar.builder.run import RunRunner
 from moldar.builder.run_mounts import RunSettings, StepSecrets
 from moldar.builder.sources import Sources
@@ -18,10 +20,14 @@ from moldar.sandbox.runtime import Streams
 class LazyRunners:
     """Runners by kind of step. That of RUN, which needs a runtime, is made only when there is a RUN."""
 
-    def __init__(self, engine: Engine, request: BuildRequest, sources: Sources, build: str) -> None:
+    def __init__(
+        self, engine: Engine, request: BuildRequest, sources: Sources, build: str, *, kept: Kept, lookup: Lookup
+    ) -> None:
         self._engine = engine
         self._request = request
         self._build = build
+        self._kept = kept
+        self._lookup = lookup
         parts = machinery(engine)
         self._shop = Workshop(
             engine.blobs,
@@ -41,8 +47,13 @@ class LazyRunners:
         """The runner for steps of that kind."""
         if kind not in self._runners:
             assert kind is RunOp, f"no runner for {kind}"
-            self._runners[kind] = RunRunner(self._shop, self._settings())
+            self._runners[kind] = RunRunner(self._shop, self._settings(), self._read_sets())
         return self._runners[kind]
+
+    def _read_sets(self) -> ReadSets | None:
+        if self._request.exact_cache:
+            return None
+        return ReadSets(self._kept, self._lookup, StoredTrees(self._shop))
 
     def _settings(self) -> RunSettings:
         home = self._engine.home

@@ -6,7 +6,7 @@ changes are read, and mount points that were missing leave no trace.
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from hashlib import sha256
 
@@ -14,7 +14,8 @@ from moldar.builder.debug_shell import DebugShell
 from moldar.builder.foreign import check_runnable
 from moldar.builder.graph import RunOp, Vertex
 from moldar.builder.logs import StepLog
-from moldar.builder.ops import Workshop, identity_of, stack_of
+from moldar.builder.ops import Stack, Workshop, identity_of, stack_of
+from moldar.builder.read_sets import ReadSets, TracedStep
 from moldar.builder.run_mounts import RunSettings, StepMounts
 from moldar.builder.solver import Inputs, Key, Record, StepContext
 from moldar.errors import StepFailed
@@ -43,32 +44,76 @@ class ProcessFailed(StepFailed):
 
 
 class RunRunner:
-    """Runs RUN."""
+    """Runs RUN, or finds that an earlier run of it over other copied files read nothing that is different now.
 
-    def __init__(self, workshop: Workshop, settings: RunSettings) -> None:
+    Without `read_sets` only the exact key counts.
+    """
+
+    def __init__(self, workshop: Workshop, settings: RunSettings, read_sets: ReadSets | None = None) -> None:
         self._workshop = workshop
         self._settings = settings
         self._shell = DebugShell(settings.runtime, settings.shell) if settings.shell else None
+        self._read_sets = read_sets
 
     def run(self, vertex: Vertex, sources: Sequence[Vertex], inputs: Inputs, key: Key, step: StepContext) -> Record:
         op = vertex.op
         assert isinstance(op, RunOp)
+        traced = self._trace(op, inputs, key)
+        found = traced.find() if traced and not vertex.ignore_cache else None
+        if found and not found.expired(vertex.max_age):
+            return found._replace(identity=identity_of(key.digest, *(diff_id for diff_id, _ in found.layers)))
         check_runnable(op.platform)
-        shop = self._workshop
         stack = stack_of(inputs[0])
-        shop.protect("layer", stack)
-        shop.unpack(stack)
-        with shop.snapshots.prepare(stack) as workspace:
+        self._workshop.protect("layer", stack)
+        self._workshop.unpack(stack)
+
+        def execute(workspace: Workspace) -> None:
             self._execute(op, sources, inputs, workspace, step)
-            if op.newest is not None:
-                _date_back(workspace, op.newest)
-            diff_id, size = self._digest(workspace)
-            whole = (*stack, diff_id)
-            shop.protect("layer", (diff_id,))
-            workspace.commit(whole, size)
+
+        layer = self._run_traced(op, traced, execute) if traced and traced.worthwhile() else None
+        if layer is None:
+            with self._workshop.snapshots.prepare(stack) as workspace:
+                execute(workspace)
+                layer = self._commit(op, stack, workspace)
+        snapshot = self._workshop.snapshots.keys((*stack, layer[0]))[-1]
+        return Record((layer,), identity_of(key.digest, layer[0]), time.time(), (snapshot,))
+
+    def _trace(self, op: RunOp, inputs: Inputs, key: Key) -> TracedStep | None:
+        """A step with the powers of the host could look past the view."""
+        if self._read_sets is None or op.security == "insecure":
+            return None
+        return self._read_sets.trace(key, inputs[0])
+
+    def _run_traced(
+        self, op: RunOp, traced: TracedStep, execute: Callable[[Workspace], None]
+    ) -> tuple[Digest, int] | None:
+        """Run the step over a view of the copied layers; None when the view broke down, so that nothing counts."""
+        with self._workshop.snapshots.prepare(traced.stack, traced.positions) as workspace:
+            failure: ProcessFailed | None = None
+            try:
+                execute(workspace)
+            except ProcessFailed as error:
+                failure = error
+            questions = workspace.questions()
+            if workspace.has_views and questions is None:
+                return None
+            if failure:
+                raise failure
+            layer = self._commit(op, traced.stack, workspace)
+        if questions is not None:
+            traced.keep(questions)
+        return layer
+
+    def _commit(self, op: RunOp, stack: Stack, workspace: Workspace) -> tuple[Digest, int]:
+        """Make the step's changes a layer; its diff ID and the bytes of its tar."""
+        shop = self._workshop
+        if op.newest is not None:
+            _date_back(workspace, op.newest)
+        diff_id, size = self._digest(workspace)
+        shop.protect("layer", (diff_id,))
+        workspace.commit((*stack, diff_id), size)
         shop.layers.record(diff_id, size)
-        snapshot = shop.snapshots.keys(whole)[-1]
-        return Record(((diff_id, size),), identity_of(key.digest, diff_id), time.time(), (snapshot,))
+        return diff_id, size
 
     def _execute(
         self, op: RunOp, sources: Sequence[Vertex], inputs: Inputs, workspace: Workspace, step: StepContext

@@ -56,6 +56,10 @@ class SharedCache:
             self._note(key, record, lent=lent)
         return record
 
+    def find(self, key: Key) -> Record | None:
+        """A record for another step's sake: it is not counted as used."""
+        return self._own.lookup(key) or self._foreign.find(key.digest)
+
     def store(self, key: Key, record: Record) -> None:
         lent = not self._own.holds(record)  # a record of another cache under one more key
         self._note(key, record, lent=lent)

@@ -4,7 +4,7 @@ import sys
 
 from moldar.app.requests import BuildRequest
 from moldar.cli import environment
-from moldar.cli.argv import Arguments, Command, Flag
+from moldar.cli.argv import Arguments, Command, Flag, UsageError
 from moldar.cli.engine import engine
 from moldar.cli.progress import choose
 from moldar.errors import MoldarError
@@ -16,8 +16,20 @@ NOTED = {
     "builder": "there are no builder instances: Moldar builds in this process",
     "cgroup-parent": "steps run in the runtime's own cgroup",
     "memory": "steps are not limited",
+    "memory-swap": "steps are not limited",
     "cpu-shares": "steps are not limited",
+    "cpu-period": "steps are not limited",
+    "cpu-quota": "steps are not limited",
+    "cpuset-cpus": "steps are not limited",
+    "cpuset-mems": "steps are not limited",
+    "compress": "the context is read where it lies, not sent",
+    "disable-content-trust": "content trust is not used",
+    "isolation": "there is one kind of isolation on Linux",
+    "policy": "there are no source policies",
+    "security-opt": "steps run in the runtime's own confinement",
+    "squash": "layers are kept apart; a last stage FROM scratch with one COPY makes one layer",
 }
+CACHE_MODES = ("reads", "exact")
 
 
 def build(arguments: Arguments) -> int:
@@ -80,6 +92,8 @@ def _request(arguments: Arguments) -> BuildRequest:
         "pull": arguments.on("pull"),
         "network": arguments.text("network"),
         "reproducible": arguments.on("reproducible"),
+        "debug_shell": arguments.on("debug-shell"),
+        "exact_cache": _cache_mode(arguments) == "exact",
     }
     if epoch := environment.variable("SOURCE_DATE_EPOCH"):
         from moldar.cli.build_options import epoch_seconds
@@ -97,11 +111,20 @@ def _request(arguments: Arguments) -> BuildRequest:
         "progress",
         "quiet",
         "reproducible",
+        "cache-mode",
+        "debug-shell",
     }:
         from moldar.cli.build_options import read
 
         fields |= read(arguments)
     return BuildRequest(**fields)  # type: ignore[arg-type]
+
+
+def _cache_mode(arguments: Arguments) -> str:
+    mode = arguments.text("cache-mode")
+    if mode not in CACHE_MODES:
+        raise UsageError(f"--cache-mode is {' or '.join(CACHE_MODES)}, not {mode!r}", "moldar build")
+    return mode
 
 
 def _write(path: str, text: str) -> None:
@@ -124,26 +147,43 @@ COMMANDS = (
             Flag("build-context", "", "list", value="name=path", help="Add a named build context"),
             Flag("builder", "", "string", help="Accepted for compatibility"),
             Flag("cache-from", "", "list", value="place", help="Read a build cache: NAME or type=local,src=DIR"),
+            Flag(
+                "cache-mode",
+                "",
+                "string",
+                "reads",
+                "mode",
+                "reads: reuse a step when nothing that it read changed; exact: only when nothing below it changed",
+            ),
             Flag("cache-to", "", "list", value="place", help="Write the build cache, such as type=local,dest=DIR"),
             Flag("call", "", "string", value="method", help="build, check, outline or targets"),
             Flag("check", "", "bool", help="Check the Dockerfile and do not build"),
             Flag("cgroup-parent", "", "string", help="Accepted for compatibility"),
+            Flag("compress", "", "bool", help="Accepted for compatibility"),
+            Flag("cpu-period", "", "string", help="Accepted for compatibility"),
+            Flag("cpu-quota", "", "string", help="Accepted for compatibility"),
             Flag("cpu-shares", "c", "string", help="Accepted for compatibility"),
             Flag("debug-shell", "", "bool", help="Open a shell in a step that fails: its files, environment, mounts"),
             Flag("explain", "", "bool", help="Say of every step why it ran or was reused, with all that differs"),
+            Flag("cpuset-cpus", "", "string", help="Accepted for compatibility"),
+            Flag("cpuset-mems", "", "string", help="Accepted for compatibility"),
+            Flag("disable-content-trust", "", "bool", default=True, help="Accepted for compatibility"),
             Flag("file", "f", "string", value="file", help="Name of the Dockerfile (default: PATH/Dockerfile)"),
             Flag("force-rm", "", "bool", help="Accepted for compatibility"),
             Flag("format", "", "string", help="text or json, with --check and --call"),
             Flag("iidfile", "", "string", value="file", help="Write the image ID to a file"),
+            Flag("isolation", "", "string", help="Accepted for compatibility"),
             Flag("label", "", "list", value="key=value", help="Set a label of the image"),
             Flag("load", "", "bool", help="Keep the image in the store (this is the default)"),
             Flag("memory", "m", "string", help="Accepted for compatibility"),
+            Flag("memory-swap", "", "string", help="Accepted for compatibility"),
             Flag("metadata-file", "", "string", value="file", help="Write the result's metadata to a file"),
             Flag("network", "", "string", "default", "mode", "Network of RUN: default, none or host"),
             Flag("no-cache", "", "bool", help="Do not use the cache"),
             Flag("no-cache-filter", "", "list", value="stage", help="Do not cache the named stages"),
             Flag("output", "o", "list", value="dest", help="Where the result goes, such as type=oci,dest=x.tar"),
             Flag("platform", "", "list", value="platform", help="Target platform, such as linux/arm64"),
+            Flag("policy", "", "list", help="Accepted for compatibility"),
             Flag("progress", "", "string", value="kind", help="auto, plain, tty, quiet or rawjson"),
             Flag("provenance", "", "string", help="Accepted for compatibility"),
             Flag("pull", "", "bool", help="Always look for newer base images"),
@@ -155,6 +195,8 @@ COMMANDS = (
             Flag("rm", "", "bool", default=True, help="Accepted for compatibility"),
             Flag("sbom", "", "string", help="Accepted for compatibility"),
             Flag("secret", "", "list", value="id=x,src=f", help="A secret for RUN --mount=type=secret"),
+            Flag("security-opt", "", "list", help="Accepted for compatibility"),
+            Flag("squash", "", "bool", help="Accepted for compatibility"),
             Flag("shm-size", "", "string", value="bytes", help="Size of /dev/shm of the steps"),
             Flag("ssh", "", "list", value="id=socket", help="An agent for RUN --mount=type=ssh"),
             Flag("tag", "t", "list", value="name:tag", help="Name and tag of the image"),

@@ -6,6 +6,7 @@ config instead (inline). Nothing in a document is believed before it is used: bl
 their diff IDs.
 """
 
+import base64
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
@@ -40,7 +41,8 @@ _NOTHING = b"{}"
 class SharedRecord(NamedTuple):
     """A step done before: its key, what it was in words, the identity of its result, and the layers it added.
 
-    `created` in seconds since the epoch; `parts` describe the key, without values of the environment.
+    `created` in seconds since the epoch; `parts` describe the key, without values of the environment. `reads` are its
+    read sets, (step, data), as the store keeps them.
     """
 
     key: Digest
@@ -49,6 +51,7 @@ class SharedRecord(NamedTuple):
     created: float
     parts: tuple[tuple[str, str], ...]
     layers: tuple[Digest, ...]
+    reads: tuple[tuple[Digest, bytes], ...] = ()
 
 
 class SharedLayer(NamedTuple):
@@ -217,9 +220,24 @@ def _records_json(document: CacheDocument) -> list[dict[str, Any]]:
             "created": record.created,
             "parts": [list(part) for part in record.parts],
             "layers": [_layer_json(document, diff_id) for diff_id in record.layers],
+            **({"reads": [_reads_json(*reads) for reads in record.reads]} if record.reads else {}),
         }
         for record in sorted(document.records)
     ]
+
+
+def _reads_json(step: Digest, data: bytes) -> dict[str, str]:
+    return {"step": step, "data": base64.b64encode(data).decode()}
+
+
+def _parse_reads(record: Mapping[str, Any]) -> tuple[tuple[Digest, bytes], ...]:
+    try:
+        return tuple(
+            (_digest(reads, "step"), base64.b64decode(text(reads, "data"), validate=True))
+            for reads in objects(record, "reads")
+        )
+    except ValueError as error:
+        raise CorruptData("the build cache has a malformed read set") from error
 
 
 def _layer_json(document: CacheDocument, diff_id: Digest) -> dict[str, Any]:
@@ -258,7 +276,8 @@ def _parse_records(members: Mapping[str, Any], layers: Mapping[Digest, SharedLay
         parts = tuple(_part(part) for part in items(record, "parts"))
         identity = _digest(record, "identity")
         step = _clean(text(record, "step"))
-        records.append(SharedRecord(_digest(record, "key"), step, identity, created, parts, diff_ids))
+        reads = _parse_reads(record)
+        records.append(SharedRecord(_digest(record, "key"), step, identity, created, parts, diff_ids, reads))
     return tuple(records)
 
 

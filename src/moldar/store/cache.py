@@ -80,6 +80,8 @@ class CacheTable:
         return [CacheRow(*row) for row in rows]
 
     def remove(self, key: str) -> None:
+        """Forget a record, and what was read to make it."""
+        self._database.write("DELETE FROM read_sets WHERE record = ?", (key,))
         self._database.write("DELETE FROM cache WHERE key = ?", (key,))
 
     def all(self) -> list[CacheRow]:

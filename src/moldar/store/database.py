@@ -75,6 +75,12 @@ CREATE TABLE evictions (
     key TEXT PRIMARY KEY, evicted REAL NOT NULL, cause TEXT NOT NULL, amount REAL NOT NULL
 ) WITHOUT ROWID;
 """,
+    """
+CREATE TABLE read_sets (
+    step TEXT NOT NULL, record TEXT NOT NULL, data BLOB NOT NULL, used REAL NOT NULL, PRIMARY KEY (step, record)
+) WITHOUT ROWID;
+CREATE INDEX read_sets_record ON read_sets (record);
+""",
 )
 """MIGRATIONS[n] leads from version n + 1 to version n + 2. What has been released is never changed, only added to."""
 VERSION = 1 + len(MIGRATIONS)

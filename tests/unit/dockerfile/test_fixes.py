@@ -57,6 +57,7 @@ def test_mended(before: str, after: str) -> None:
         ('FROM a\nENTRYPOINT ["x"]\nCMD y\n', "JSONArgsRecommended"),
         ("FROM a\nCMD top \\\n -b\n", "JSONArgsRecommended"),
         ("FROM a\nENV k \\\n v\n", "LegacyKeyValueFormat"),
+        ("FROM a\nLABEL /k\x85x\\\\ v\n", "LegacyKeyValueFormat"),
         ("FROM a\nENV k 'a' ${PATH#a b}\n", "LegacyKeyValueFormat"),
         ("FROM unknown\nWORKDIR x\n", "WorkdirRelativePath"),
         ("FROM a\nENV D=x\nWORKDIR $D\n", "WorkdirRelativePath"),

@@ -1,6 +1,7 @@
 """What the solver deals in (results, keys, records) and whom it asks: the cache, the executor, the event sink."""
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
@@ -17,12 +18,14 @@ class Result(NamedTuple):
     """A root file system. `layers` are (diff ID, bytes of the tar), lowest first.
 
     `identity` names its content, modification times apart; `created` is when its top layer was made (seconds since
-    the epoch, 0 when unknown).
+    the epoch, 0 when unknown). `copied` are the positions of the layers that this build made of files from elsewhere,
+    and not by running a process.
     """
 
     layers: tuple[tuple[Digest, int], ...]
     identity: Digest
     created: float = 0.0
+    copied: frozenset[int] = frozenset()
 
 
 class Key(NamedTuple):
@@ -39,13 +42,19 @@ class Key(NamedTuple):
 class Record(NamedTuple):
     """What the cache keeps of a step: the layers that it added, the identity of its result, and when it ran.
 
-    `snapshots[i]` is the key of layer i's snapshot, where that is not its diff ID.
+    `snapshots[i]` is the key of layer i's snapshot, where that is not its diff ID. `reused` says in a person's words
+    why the layers of an earlier run over other files are right, when a step did not have to run.
     """
 
     layers: tuple[tuple[Digest, int], ...]
     identity: Digest
     created: float = 0.0
     snapshots: tuple[str, ...] = ()
+    reused: str = ""
+
+    def expired(self, max_age: float | None) -> bool:
+        """Whether it is older than `max_age` seconds; None means any age."""
+        return max_age is not None and time.time() - self.created >= max_age
 
 
 class Explanation(NamedTuple):

@@ -11,7 +11,7 @@ from _queue import SimpleQueue  # `queue` would import more
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from moldar.builder.graph import Graph, ImageOp, Vertex
+from moldar.builder.graph import CopyOp, Graph, ImageOp, Vertex, WorkdirOp
 from moldar.builder.progress import EventSink, VertexCompleted, VertexStarted
 from moldar.builder.solver.contracts import (
     Cache,
@@ -212,6 +212,8 @@ class _Solution:
             for name in (key, content):
                 if name is not None:
                     self._cache.store(name, record)
+            if record.reused:
+                return _Outcome(index, record, cached=True, reason=Explanation(record.reused))
             return _Outcome(index, record, reason=reason)
 
         self._backlog.append((index, work))
@@ -219,9 +221,7 @@ class _Solution:
     def _lookup(self, vertex: Vertex, key: Key) -> Record | None:
         """The cache's record, unless it may not be used or has grown too old."""
         record = None if vertex.ignore_cache else self._cache.lookup(key)
-        if record is not None and vertex.max_age is not None and time.time() - record.created >= vertex.max_age:
-            return None
-        return record
+        return None if record is not None and record.expired(vertex.max_age) else record
 
     def _reason(self, vertex: Vertex, key: Key) -> Explanation:
         """Why nothing of the cache was used."""
@@ -316,7 +316,10 @@ class _Solution:
         inputs = self._inputs(index)
         below = self._results[inputs[0]] if inputs else None
         layers = (below.layers if below else ()) + record.layers
-        self._finish(index, Result(layers, record.identity, record.created))
+        copied = below.copied if below else frozenset()
+        if isinstance(self._vertices[index].op, CopyOp | WorkdirOp):
+            copied |= set(range(len(layers) - len(record.layers), len(layers)))
+        self._finish(index, Result(layers, record.identity, record.created, copied))
 
     def _finish(self, index: int, result: Result | None) -> None:
         self._results[index] = result

@@ -170,8 +170,8 @@ def _legacy_pair(text: _Text, finding: Finding, place: _Place) -> bool:
         return False
     key, value, _ = item.pairs[0]
     end = line.rstrip(BLANKS)
-    if not end.endswith(value) or "=" in key:
-        return False
+    if not end.endswith(value) or any(char in key for char in "='\"" + text.escape + BLANKS):
+        return False  # such a key would end elsewhere in the other form
     before = end[: len(end) - len(value)].rstrip(BLANKS)
     if any(char in value for char in "'\"" + text.escape):
         if "${" in value:

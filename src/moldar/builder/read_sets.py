@@ -1,0 +1,215 @@
+"""Reuse of a RUN over copied files that changed, by what it read: the builder's side of read sets.
+
+A RUN's exact key names all files below it. Its *step name* names everything but the content of the copied layers: the
+command, environment, mounts, and the native layers by their diff IDs. Under the step name the store keeps what the
+step looked at in each copied layer, and which cache record it made. When an exact key misses, and every observation
+of one of these read sets holds in the copied layers of today, the process would do the same again: the record's
+layers are right, whatever else was copied.
+"""
+
+import json
+import threading
+import zlib
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol
+
+from moldar.builder.keys import make_key
+from moldar.builder.ops import Stack, stack_of
+from moldar.builder.solver import BELOW, Key, Record, Result
+from moldar.image.model import Digest, encode_json
+from moldar.sandbox.readset.observations import (
+    CONTENT,
+    LayerTree,
+    Observation,
+    Question,
+    first_difference,
+    observe,
+)
+from moldar.store.read_sets import ReadSetRow
+
+_LARGEST = 2 << 30
+_MANY = 4000
+
+Lookup = Callable[[Key], Record | None]
+"""Finds a cache record by its key."""
+
+
+class CountedTree(LayerTree, Protocol):
+    """A layer that also knows how many files it has."""
+
+    @property
+    def files(self) -> int: ...
+
+
+class Trees(Protocol):
+    """Gives the layers of a stack to be asked."""
+
+    def tree(self, stack: Stack, position: int) -> CountedTree | None:
+        """The layer at `position`; None when it is here in no form that can be asked."""
+        ...
+
+
+class Kept(Protocol):
+    """Where read sets are kept, by the step's name; `store.read_sets.ReadSetTable` is one."""
+
+    def of(self, step: str) -> list[ReadSetRow]: ...
+
+    def put(self, step: str, row: ReadSetRow) -> None: ...
+
+    def renew(self, step: str, record: str, row: ReadSetRow) -> None: ...
+
+
+class LentReadSets:
+    """A store's own read sets, and those of other caches, which `foreign` finds by the step's name."""
+
+    def __init__(self, own: Kept, foreign: Callable[[str], list[ReadSetRow]]) -> None:
+        self._own = own
+        self._foreign = foreign
+
+    def of(self, step: str) -> list[ReadSetRow]:
+        return [*self._own.of(step), *self._foreign(step)]
+
+    def put(self, step: str, row: ReadSetRow) -> None:
+        self._own.put(step, row)
+
+    def renew(self, step: str, record: str, row: ReadSetRow) -> None:
+        self._own.renew(step, record, row)
+
+
+class ReadSet(NamedTuple):
+    """What one run observed: for each copied layer, from the lowest, its observations."""
+
+    layers: tuple[tuple[Observation, ...], ...]
+
+    def encode(self) -> bytes:
+        document = [[[*seen.question, seen.answer] for seen in layer] for layer in self.layers]
+        return zlib.compress(json.dumps(document, separators=(",", ":")).encode(), 1)
+
+    @staticmethod
+    def decode(data: bytes) -> "ReadSet | None":
+        """None when another version wrote it."""
+        try:
+            document = json.loads(zlib.decompress(data))
+            return ReadSet(
+                tuple(
+                    tuple(Observation(Question(kind, path), answer) for kind, path, answer in layer)
+                    for layer in document
+                )
+            )
+        except (ValueError, TypeError, zlib.error):
+            return None
+
+    @property
+    def files_read(self) -> int:
+        return sum(seen.question.kind == CONTENT for layer in self.layers for seen in layer)
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.layers))
+
+
+class ReadSets:
+    """Looks for reusable records of RUNs and keeps what they read. Safe for threads.
+
+    `lookup` finds a cache record by key, and keeps its layers from the collector.
+    """
+
+    def __init__(self, table: Kept, lookup: Lookup, trees: Trees) -> None:
+        self._table = table
+        self._lookup = lookup
+        self._source = trees
+        self._lock = threading.Lock()
+        self._trees: dict[tuple[Digest, int], CountedTree | None] = {}
+
+    def trace(self, key: Key, below: Result | None) -> "TracedStep | None":
+        """A step with that exact key over `below`; None when there is nothing to gain by tracing it."""
+        if below is None or not below.copied:
+            return None
+        stack = stack_of(below)
+        positions = tuple(sorted(below.copied))
+        if sum(below.layers[position][1] for position in positions) > _LARGEST:
+            return None
+        return TracedStep(self, key, stack, positions, _step_name(key, stack, below.copied))
+
+    def saved(self, step: Digest) -> list[tuple[Key, ReadSet]]:
+        """The read sets of a step with the keys of what they made, the latest used first."""
+        decoded = [(Key(Digest(row.record)), ReadSet.decode(row.data)) for row in self._table.of(step)]
+        return [(key, read_set) for key, read_set in decoded if read_set is not None]
+
+    def record(self, key: Key) -> Record | None:
+        """The cache record of `key`."""
+        return self._lookup(key)
+
+    def renew(self, step: Digest, old: Key, new: Key, read_set: ReadSet) -> None:
+        """A read set served a step whose exact key is `new`."""
+        self._table.renew(step, old.digest, ReadSetRow(new.digest, read_set.encode()))
+
+    def put(self, step: Digest, key: Key, read_set: ReadSet) -> None:
+        self._table.put(step, ReadSetRow(key.digest, read_set.encode()))
+
+    def tree(self, stack: Stack, position: int) -> CountedTree | None:
+        """The layer at `position`, opened once in a build; None when it cannot be asked."""
+        name = (stack[position], position)
+        with self._lock:
+            if name in self._trees:
+                return self._trees[name]
+        tree = self._source.tree(stack, position)
+        with self._lock:
+            return self._trees.setdefault(name, tree)
+
+
+class TracedStep:
+    """One RUN over copied layers, at `positions` of its `stack`. `step` names it without their content."""
+
+    def __init__(self, read_sets: ReadSets, key: Key, stack: Stack, positions: tuple[int, ...], step: Digest) -> None:
+        self.stack = stack
+        self.positions = positions
+        self._read_sets = read_sets
+        self.key = key
+        self.name = step
+
+    def find(self) -> Record | None:
+        """The record of an earlier run that read nothing which is different now; its `reused` says so."""
+        for key, read_set in self._read_sets.saved(self.name):
+            if self._holds(read_set):
+                record = self._read_sets.record(key)
+                if record is not None:
+                    self._read_sets.renew(self.name, key, self.key, read_set)
+                    return record._replace(reused=self._sentence(read_set))
+        return None
+
+    def worthwhile(self) -> bool:
+        """Whether to trace: not when the latest run looked at so much that tracing costs and is unlikely to help."""
+        saved = self._read_sets.saved(self.name)
+        return not saved or saved[0][1].size < _MANY
+
+    def keep(self, questions: Mapping[int, frozenset[Question]]) -> None:
+        """Remember what a run asked of the layers, by position; the solver stores its record under the exact key."""
+        layers: list[tuple[Observation, ...]] = []
+        for position in self.positions:
+            tree = self._read_sets.tree(self.stack, position)
+            if tree is None:
+                return
+            layers.append(observe(tree, questions[position]))
+        self._read_sets.put(self.name, self.key, ReadSet(tuple(layers)))
+
+    def _holds(self, read_set: ReadSet) -> bool:
+        if len(read_set.layers) != len(self.positions):
+            return False
+        for position, observations in zip(self.positions, read_set.layers, strict=True):
+            tree = self._read_sets.tree(self.stack, position)
+            if tree is None or first_difference(tree, observations) is not None:
+                return False
+        return True
+
+    def _sentence(self, read_set: ReadSet) -> str:
+        trees = [self._read_sets.tree(self.stack, position) for position in self.positions]
+        total = sum(tree.files for tree in trees if tree is not None)
+        return f"reused: read {read_set.files_read} of {total} copied files, none changed"
+
+
+def _step_name(key: Key, stack: Stack, copied: frozenset[int]) -> Digest:
+    """The digest of all that decides the step's result, the content of the copied layers apart."""
+    shape = ["" if position in copied else diff_id for position, diff_id in enumerate(stack)]
+    parts = [(name, value) for name, value in key.parts if name != BELOW]
+    return make_key("RUN over copied layers", [(BELOW, encode_json(shape).decode()), *parts], key.step).digest
