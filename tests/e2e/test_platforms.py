@@ -96,3 +96,14 @@ def test_a_foreign_run_says_what_is_missing(moldar: Moldar, project: Callable[..
     assert "Dockerfile:3" in told
     assert "no emulator is registered" in told
     assert "qemu-user-static" in told
+
+
+def test_one_cache_for_all_platforms(moldar: Moldar, project: Callable[..., Path], tmp_path: Path) -> None:
+    context = project(Dockerfile=DOCKERFILE, **FILES)
+    for mode in ("min", "max"):
+        cache = tmp_path / f"cache-{mode}"
+        moldar("build", "--platform", BOTH, "--cache-to", f"type=local,dest={cache},mode={mode}", context)
+        other = Moldar(tmp_path / f"other-{mode}")
+        words = ("--progress", "plain", "--cache-from", f"type=local,src={cache}", context)
+        told = other.run("build", "--platform", BOTH, *words).stderr
+        assert told.count("CACHED") == 6, told

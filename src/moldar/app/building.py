@@ -67,8 +67,10 @@ def build(engine: Engine, request: BuildRequest, events: EventSink | None = None
         if len(request.platforms) < 2:
             return _Build(engine, request, references, opened, sink, downloads=downloads).run()
 
+        gathered: dict[Any, Any] = {}
+
         def build_one(one: BuildRequest, heard: EventSink) -> Digest:
-            return _Build(engine, one, (), opened, heard, downloads=downloads, multi_platform=True).run().image_id
+            return _Build(engine, one, (), opened, heard, downloads=downloads, gathered=gathered).run().image_id
 
         from moldar.app.platforms import build_platforms
 
@@ -93,10 +95,11 @@ class _Build:
         events: EventSink,
         *,
         downloads: Downloads,
-        multi_platform: bool = False,
+        gathered: dict[Any, Any] | None = None,
     ) -> None:
         self._engine = engine
-        self._multi_platform = multi_platform
+        self._multi_platform = gathered is not None
+        self._gathered = {} if gathered is None else gathered  # by the caches of the other platforms' builds
         self._downloads = downloads
         self._request = request
         self._references = references
@@ -127,7 +130,7 @@ class _Build:
             return self._build()
         from moldar.app.caches import BuildCaches
 
-        with BuildCaches(self._engine, self._request, self._events) as self._caches:
+        with BuildCaches(self._engine, self._request, self._events, self._gathered) as self._caches:
             return self._build()
 
     def _build(self) -> Built:

@@ -42,10 +42,16 @@ Results = tuple[Result | None, ...]
 
 
 class BuildCaches:
-    """The caches that one build reads and writes. A context manager, open while the build runs."""
+    """The caches that one build reads and writes. A context manager, open while the build runs.
 
-    def __init__(self, engine: Engine, request: BuildRequest, events: EventSink) -> None:
+    `gathered` is what builds of the same request for other platforms have exported; it is exported again with this.
+    """
+
+    def __init__(
+        self, engine: Engine, request: BuildRequest, events: EventSink, gathered: dict[CachePlace, Contents]
+    ) -> None:
         self._engine = engine
+        self._gathered = gathered
         self._places = request.cache_to
         self._sources = request.cache_from
         self._events = events
@@ -150,7 +156,11 @@ class BuildCaches:
         failure = ""
         try:
             exporter = CacheExporter(self._engine, self._events, self._imported)
-            exporter.write(place, self._contents(place, planned, results), identity)
+            contents = self._contents(place, planned, results)
+            if place in self._gathered:
+                contents = self._gathered[place].joined(contents)
+            self._gathered[place] = contents
+            exporter.write(place, contents, identity)
         except (MoldarError, OSError) as error:
             failure = str(error)
             self._events.publish(Warned(EXPORT_FAILED, f"exporting cache to {place} failed: {failure}"))

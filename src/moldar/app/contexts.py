@@ -73,6 +73,10 @@ class Opened(NamedTuple):
 def open_request(request: BuildRequest, engine: Engine | None = None) -> Opened:
     """Open what `request` names; UserMistake when it is not there. Remote contexts need the `engine`."""
     opened = _open_main(request, engine)
+    if engine is not None and any(value.startswith("oci-layout://") for _, value in request.contexts):
+        from moldar.app.layout_contexts import bring_layouts
+
+        opened = bring_layouts(engine, opened, request.platforms)
     if engine is None or not any(value.startswith(_REMOTE) for _, value in request.contexts):
         return opened
     from moldar.app.web import fetch_named
