@@ -154,7 +154,12 @@ class Explainer:
 def images_of(graph: Graph) -> dict[str, Image]:
     """The base images of a build by the identity of their root file systems."""
     ops = [vertex.op for vertex in graph.vertices if isinstance(vertex.op, ImageOp)]
-    return {image_identity(op): Image(op.reference, op.digest) for op in ops}
+    return {image_identity(op): Image(_familiar(op.reference), op.digest) for op in ops}
+
+
+def _familiar(reference: str) -> str:
+    """The name as a person writes it."""
+    return reference.removeprefix("docker.io/").removeprefix("library/")
 
 
 def _explanation(found: list[Difference], key: Key, known: Known) -> Explanation:

@@ -16,7 +16,6 @@ from moldar.builder.file_reasons import HASH_SIZE, File
 from moldar.builder.graph import CopyOp
 from moldar.builder.selection import Pick, Selection
 from moldar.builder.tree import Tree
-from moldar.image.model import encode_json
 
 LONGEST_TEXT = 64 << 10
 MOST_FILES = 50_000
@@ -50,7 +49,8 @@ def files_of(op: CopyOp, selection: Selection) -> list[tuple[File, Tree, Entry]]
 
 def pack(files: list[File]) -> bytes:
     """A list of files as bytes for the store."""
-    return zlib.compress(encode_json([list(file) for file in files]), 1)
+    text = json.dumps([list(file) for file in files], separators=(",", ":"))  # names that are no text are escaped
+    return zlib.compress(text.encode(), 1)
 
 
 def unpack(data: bytes) -> list[File] | None:
