@@ -24,10 +24,14 @@ MOST_TEXTS = 2_000
 """How many files of a selection have their lines hashed."""
 
 
-def files_of(op: CopyOp, selection: Selection) -> list[tuple[File, Tree, Entry]]:
+Listed = tuple[File, Tree, Entry]
+"""A file of a selection, and where it is."""
+
+
+def files_of(op: CopyOp, selection: Selection) -> list[Listed]:
     """Everything that `op` copies, as it arrives, each with where it is."""
     change = parse_mode(op.chmod)
-    found: list[tuple[File, Tree, Entry]] = []
+    found: list[Listed] = []
     for pick in selection:
         tree = pick.tree
         entries = [entry for entry in _entries(pick) if entry.kind != "socket"]
@@ -62,7 +66,7 @@ def unpack(data: bytes) -> list[File] | None:
         return None
 
 
-def texts(found: list[tuple[File, Tree, Entry]], known: set[str]) -> Iterator[tuple[str, bytes]]:
+def texts(found: list[Listed], known: set[str]) -> Iterator[tuple[str, bytes]]:
     """Fingerprint and hashes of lines of the small text files that are not `known`."""
     small = [item for item in found if item[0].kind == "file" and 0 < item[2].size <= LONGEST_TEXT]
     for file, tree, entry in small[:MOST_TEXTS]:
