@@ -19,12 +19,13 @@ from moldar.app.engine import Engine
 LONGEST_LOG = 200_000
 """Characters of a step's output that the page holds; it keeps the end."""
 KINDS = ("ran", "reused", "cached", "failed")
+"""What became of a step; what is no step (loading the context, say) is `aside`."""
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 class Bar(NamedTuple):
-    """One step on the timeline. `left` and `width` in percent; `kind` is one of KINDS."""
+    """One step on the timeline. `left` and `width` in percent; `kind` is one of KINDS or aside."""
 
     step: StepHistory
     kind: str
@@ -108,7 +109,8 @@ def ticks(whole: float) -> list[Tick]:
     step *= next((factor for factor in (1, 2, 5) if whole / (step * factor) <= 6), 10)
     count = int(whole / step)
     places = max(0, -math.floor(math.log10(step)))
-    return [Tick(round(100 * at * step / whole, 2), f"{at * step:.{places}f} s") for at in range(count + 1)]
+    marks = [Tick(round(100 * at * step / whole, 2), f"{at * step:.{places}f} s") for at in range(count + 1)]
+    return [mark for mark in marks if mark.at < 95]  # the last one would not fit
 
 
 def seconds(amount: float) -> str:
@@ -123,7 +125,7 @@ def _kind(step: StepHistory) -> str:
         return "failed"
     if step.cached:
         return "reused" if step.reason else "cached"
-    return "ran"
+    return "ran" if step.name.startswith("[") and not step.name.startswith("[internal]") else "aside"
 
 
 def _log(data: bytes) -> tuple[str, bool]:

@@ -12,7 +12,7 @@ from moldar.builder.entry import Entry
 from moldar.builder.executor import image_identity
 from moldar.builder.file_reasons import File
 from moldar.builder.graph import CopyOp, Graph, ImageOp
-from moldar.builder.inputs import MOST_FILES, files_of, lines_of, pack, texts, unpack
+from moldar.builder.inputs import MOST_FILES, Listed, files_of, lines_of, pack, texts, unpack
 from moldar.builder.keys import ENVIRONMENT
 from moldar.builder.reasons import GONE, NEVER, Difference, Image, Known, alike, differences, evicted, likeness
 from moldar.builder.selection import Selection
@@ -58,6 +58,7 @@ class Explainer:
         self._ignoring = ignoring
         self._lock = threading.Lock()
         self._remembered: set[str] = set()
+        self._lists: dict[str, list[Listed]] = {}
         self._here: dict[str, tuple[Tree, Entry]] = {}
         self._known = Known(self._files, self._lines, self._image)
 
@@ -111,11 +112,17 @@ class Explainer:
     def _files(self, digest: str) -> list[File] | None:
         described = self._sources.described(digest)
         if described is not None:
-            found = files_of(*described)
+            found = self._list(digest, described)
             self._here.update((file.content, (tree, entry)) for file, tree, entry in found if file.kind == "file")
             return [file for file, _, _ in found]
         data = self._inputs.get(digest, "files")
         return None if data is None else unpack(data)
+
+    def _list(self, digest: str, described: tuple[CopyOp, Selection]) -> list[Listed]:
+        """The files of a selection, looked at once."""
+        if digest not in self._lists:
+            self._lists[digest] = files_of(*described)
+        return self._lists[digest]
 
     def _lines(self, content: str) -> bytes | None:
         kept = self._inputs.get(content, "lines")
@@ -144,7 +151,7 @@ class Explainer:
         described = self._sources.described(digest)
         if described is None or sum(len(pick.entries) for pick in described[1]) > MOST_FILES:
             return
-        found = files_of(*described)
+        found = self._list(digest, described)
         known = self._inputs.known(file.content for file, _, _ in found if file.kind == "file")
         rows = [(digest, "files", pack([file for file, _, _ in found]))]
         rows += [(content, "lines", hashes) for content, hashes in dict(texts(found, known)).items()]
@@ -154,7 +161,12 @@ class Explainer:
 def images_of(graph: Graph) -> dict[str, Image]:
     """The base images of a build by the identity of their root file systems."""
     ops = [vertex.op for vertex in graph.vertices if isinstance(vertex.op, ImageOp)]
-    return {image_identity(op): Image(op.reference, op.digest) for op in ops}
+    return {image_identity(op): Image(_familiar(op.reference), op.digest) for op in ops}
+
+
+def _familiar(reference: str) -> str:
+    """The name as a person writes it."""
+    return reference.removeprefix("docker.io/").removeprefix("library/")
 
 
 def _explanation(found: list[Difference], key: Key, known: Known) -> Explanation:

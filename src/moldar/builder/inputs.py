@@ -16,7 +16,6 @@ from moldar.builder.file_reasons import HASH_SIZE, File
 from moldar.builder.graph import CopyOp
 from moldar.builder.selection import Pick, Selection
 from moldar.builder.tree import Tree
-from moldar.image.model import encode_json
 
 LONGEST_TEXT = 64 << 10
 MOST_FILES = 50_000
@@ -25,10 +24,14 @@ MOST_TEXTS = 2_000
 """How many files of a selection have their lines hashed."""
 
 
-def files_of(op: CopyOp, selection: Selection) -> list[tuple[File, Tree, Entry]]:
+Listed = tuple[File, Tree, Entry]
+"""A file of a selection, and where it is."""
+
+
+def files_of(op: CopyOp, selection: Selection) -> list[Listed]:
     """Everything that `op` copies, as it arrives, each with where it is."""
     change = parse_mode(op.chmod)
-    found: list[tuple[File, Tree, Entry]] = []
+    found: list[Listed] = []
     for pick in selection:
         tree = pick.tree
         entries = [entry for entry in _entries(pick) if entry.kind != "socket"]
@@ -50,7 +53,8 @@ def files_of(op: CopyOp, selection: Selection) -> list[tuple[File, Tree, Entry]]
 
 def pack(files: list[File]) -> bytes:
     """A list of files as bytes for the store."""
-    return zlib.compress(encode_json([list(file) for file in files]), 1)
+    text = json.dumps([list(file) for file in files], separators=(",", ":"))  # names that are no text are escaped
+    return zlib.compress(text.encode(), 1)
 
 
 def unpack(data: bytes) -> list[File] | None:
@@ -62,7 +66,7 @@ def unpack(data: bytes) -> list[File] | None:
         return None
 
 
-def texts(found: list[tuple[File, Tree, Entry]], known: set[str]) -> Iterator[tuple[str, bytes]]:
+def texts(found: list[Listed], known: set[str]) -> Iterator[tuple[str, bytes]]:
     """Fingerprint and hashes of lines of the small text files that are not `known`."""
     small = [item for item in found if item[0].kind == "file" and 0 < item[2].size <= LONGEST_TEXT]
     for file, tree, entry in small[:MOST_TEXTS]:

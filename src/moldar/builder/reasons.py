@@ -98,7 +98,7 @@ def _part(name: str, old: str, new: str, known: Known) -> list[str]:
     if name == "the mounts":
         return _mounts(_rows(old), _rows(new), known)
     if name == "the command":
-        return [_changed(name, _command(old), _command(new))]
+        return [_commands(old, new)]
     if name == "the scripts":
         return _scripts(_rows(old), _rows(new))
     if name == "the flags":
@@ -123,7 +123,7 @@ def _base(old: str, new: str, known: Known) -> str:
         if before.reference == now.reference:
             return f"{shown(now.reference)} is now {now.digest[:19]}… (was {before.digest[:19]}…)"
         return f"the base image changed: {shown(before.reference)} -> {shown(now.reference)}"
-    return "the step below it is another one"
+    return "what is below it changed"
 
 
 def _files(old: str, new: str, known: Known) -> list[str]:
@@ -234,13 +234,18 @@ def _flags(old: list[Any], new: list[Any]) -> list[str]:
         one, other = (rows[at] if at < len(rows) else None for rows in (old, new))
         if one == other:
             continue
-        if not one and one != 0:
+        if _absent(one):
             clauses.append(f"{name} is given now")
-        elif not other and other != 0:
+        elif _absent(other):
             clauses.append(f"{name} is not given any more")
         else:
             clauses.append(_changed(name, _words(one), _words(other)))
     return clauses or ["the flags changed"]
+
+
+def _absent(value: object) -> bool:
+    """Whether a flag is not given; 0 is a date."""
+    return value is None or value is False or value in ("", [])
 
 
 def _words(value: object) -> str:
@@ -259,6 +264,20 @@ def _limits(old: list[Any], new: list[Any]) -> list[str]:
 
 def _hosts(old: list[Any], new: list[Any]) -> list[str]:
     return [_changed("--add-host", *(" ".join(":".join(map(str, host)) for host in rows) for rows in (old, new)))]
+
+
+def _commands(old: str, new: str) -> str:
+    before, now = _command(old), _command(new)
+    if before != now:
+        return _changed("the command", before, now)
+    how = "in another way"
+    if _has_shell(old) != _has_shell(new):
+        how = "with a shell" if _has_shell(new) else "without a shell"
+    return f"the command changed: {_cut(shown(before), 0)} -> {_cut(shown(now), 0)}, run {how}"
+
+
+def _has_shell(text: str) -> bool:
+    return text.startswith("/bin/sh\n-c\n")
 
 
 def _command(text: str) -> str:

@@ -10,12 +10,14 @@ import pytest
 from moldar.image.config import ImageConfig, encode_image_config
 from moldar.image.model import OCI_CONFIG, OCI_LAYER_GZIP, Descriptor, Digest, digest_of, make_index, make_manifest
 from moldar.image.reference import parse_reference
+from moldar.store import explanations
 from moldar.store.blobs import BlobStore
 from moldar.store.builds import BuildRow, BuildTable
 from moldar.store.cache import CacheRow, CacheTable
 from moldar.store.check import Checker
 from moldar.store.containers import ContainerRow, ContainerTable
 from moldar.store.database import Database
+from moldar.store.explanations import Eviction, EvictionTable, InputTable
 from moldar.store.gc import Collector, Policy
 from moldar.store.home import Home
 from moldar.store.images import ImageTable
@@ -258,3 +260,30 @@ def test_a_snapshot_that_lost_its_row_to_a_killed_collection_counts(store: Store
     store.blobs.delete(digest_of(LAYER))
     store.layers.remove_snapshot(digest_of(LAYER))
     assert store.checker.check().sound
+
+
+def test_what_was_evicted_is_remembered_with_its_cause(store: Store) -> None:
+    table = CacheTable(store.database)
+    evictions = EvictionTable(store.database)
+    for key, layers in (("old", "[]"), ("damaged", "["), ("large", f'[["{digest_of(LAYER)}", 100, ""]]')):
+        table.put(CacheRow(key, "s", layers, "", "", 1.0))
+    store.database.write("UPDATE cache SET used = 1 WHERE key = 'old'")
+    store.collector.collect(Policy(cache_age=3600.0, cache_bytes=10), dry_run=True)
+    assert evictions.get("old") is None
+    store.collector.collect(Policy(cache_age=3600.0, cache_bytes=10))
+    found = [evictions.get(key) for key in ("old", "damaged", "large")]
+    assert [(one.cause, one.amount) for one in found if one] == [("age", 3600.0), ("damaged", 0.0), ("size", 10.0)]
+    assert evictions.get("other") is None
+
+
+def test_only_the_latest_explanations_stay(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explanations, "KEPT_INPUTS", 2)
+    monkeypatch.setattr(explanations, "KEPT_EVICTIONS", 2)
+    inputs = InputTable(store.database)
+    inputs.put((name, "lines", b"") for name in "abc")
+    inputs.put([("a", "lines", b"again")])
+    EvictionTable(store.database).put(Eviction(name, float(at), "age") for at, name in enumerate("abc"))
+    store.collector.collect(Policy())
+    assert inputs.known("abc") == {"a", "c"}
+    assert inputs.get("a", "lines") == b"again" and inputs.get("a", "files") is None
+    assert [name for name in "abc" if EvictionTable(store.database).get(name)] == ["b", "c"]
