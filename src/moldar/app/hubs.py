@@ -15,6 +15,7 @@ def serve(
     private_by_default: bool = False,
     public_url: str = "",
     allow_sign_up: bool = True,
+    allow_sparse: bool = False,
     access_log: str = "none",
 ) -> int:
     """Run the hub until a signal ends it; 0. HostTrouble when the address is taken.
@@ -33,6 +34,7 @@ def serve(
             new_repositories_public=not private_by_default,
             allow_anonymous_push=allow_anonymous_push,
             allow_sign_up=allow_sign_up,
+            allow_sparse=allow_sparse,
             access_log=access_log,
         )
     )

@@ -24,6 +24,7 @@ def serve(arguments: Arguments) -> int:
         private_by_default=arguments.on("private"),
         public_url=arguments.text("url"),
         allow_sign_up=not arguments.on("no-sign-up"),
+        allow_sparse=arguments.on("allow-sparse"),
         access_log=arguments.text("access-log"),
     )
 
@@ -95,6 +96,7 @@ COMMANDS = (
             Flag("allow-anonymous-push", "", "bool", help="Anybody may push (closed networks only)"),
             Flag("url", "", "string", value="URL", help="Address under which people reach the hub"),
             Flag("no-sign-up", "", "bool", help="Only you make accounts (hub user add)"),
+            Flag("allow-sparse", "", "bool", help="Manifests may refer to content that is not here"),
             Flag("access-log", "", "string", "none", "FORMAT", "A line per request on stderr: none, plain, json"),
         ),
         0,

@@ -48,7 +48,7 @@ class BlobRoutes:
             "Accept-Ranges": "bytes",
             "Cache-Control": _IMMUTABLE,
         }
-        if exchange.header(b"if-none-match") == headers["ETag"]:
+        if exchange.has_matching_etag(headers["ETag"]):
             await exchange.respond(304, headers)
             return
         part = ByteRange(0, size)

@@ -101,7 +101,8 @@ class Manifests:
         now = self._clock()
         with self._database.writing() as connection:
             number = self._repositories.ensure(connection, repository)
-            self._check_references(connection, number, manifest)
+            if not self._allow_sparse:
+                self._check_references(connection, number, manifest)
             _store(connection, number, actual, manifest, now)
             for tag in tags:
                 _point(connection, number, tag, actual, now)
@@ -152,17 +153,26 @@ class Manifests:
         with self._database.reading() as connection:
             return [Tag(*row) for row in connection.execute(query.offset(offset).limit(limit))]
 
-    def referrers(self, repository: str, digest: Digest, artifact_type: str | None = None) -> list[dict[str, Any]]:
-        """Descriptors of the manifests whose subject is `digest` (distribution-spec, "Listing Referrers").
+    def referrers(
+        self,
+        repository: str,
+        digest: Digest,
+        artifact_type: str | None = None,
+        *,
+        last: str = "",
+        limit: int | None = None,
+    ) -> list[dict[str, Any]]:
+        """Descriptors of the manifests whose subject is `digest`, by digest (distribution-spec, "Listing Referrers").
 
-        `artifact_type`: only those of this type, which may be empty; None for all.
+        `artifact_type`: only those of this type, which may be empty; None for all. `last`: only those after it.
         """
         with self._database.reading() as connection:
             number = repository_id(connection, repository)
             query = select(MANIFESTS).where(MANIFESTS.c.repository_id == number, MANIFESTS.c.subject == digest)
             if artifact_type is not None:
                 query = query.where(MANIFESTS.c.artifact_type == artifact_type)
-            rows = connection.execute(query.order_by(MANIFESTS.c.pushed, MANIFESTS.c.digest)).all()
+            query = query.where(MANIFESTS.c.digest > last).order_by(MANIFESTS.c.digest).limit(limit)
+            rows = connection.execute(query).all()
         return [_referrer(row) for row in rows]
 
     def _checked(self, raw: bytes, media_type: str) -> Manifest | Index:
@@ -188,8 +198,6 @@ class Manifests:
         if isinstance(manifest, Index):
             wanted = {entry.digest for entry in manifest.manifests}
             column, table, owner = MANIFESTS.c.digest, MANIFESTS, MANIFESTS.c.repository_id
-            if self._allow_sparse:
-                return
         else:
             wanted = {entry.digest for entry in (manifest.config, *manifest.layers) if not _is_elsewhere(entry)}
             column, table, owner = REPOSITORY_BLOBS.c.digest, REPOSITORY_BLOBS, REPOSITORY_BLOBS.c.repository_id

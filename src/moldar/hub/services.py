@@ -49,7 +49,7 @@ class Hub:
             self.repositories,
             clock,
             limit=settings.manifest_limit,
-            allow_sparse=settings.allow_sparse_indexes,
+            allow_sparse=settings.allow_sparse,
         )
         self._threads = ThreadPoolExecutor(min(32, (os.cpu_count() or 1) * 8), "hub")
         self._hashing = ThreadPoolExecutor(2, "hub-passwords")

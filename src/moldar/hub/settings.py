@@ -16,7 +16,8 @@ class HubSettings:
 
     `external_url`: how clients reach the hub when it stands behind a proxy (`https://hub.example.org`), whose
     X-Forwarded-For is then believed; empty means that the Host header of each request says it. `upload_patience`:
-    how long a request waits for an earlier one of the same upload. Times are in seconds, sizes in bytes.
+    how long a request waits for an earlier one of the same upload. `allow_sparse`: a manifest may refer to blobs and
+    manifests that its repository does not hold. Times are in seconds, sizes in bytes.
     """
 
     data: str
@@ -27,7 +28,7 @@ class HubSettings:
     new_repositories_public: bool = True
     allow_anonymous_push: bool = False
     allow_sign_up: bool = True
-    allow_sparse_indexes: bool = False
+    allow_sparse: bool = False
     access_log: str = "none"
     manifest_limit: int = 4 * 1024 * 1024
     token_lifetime: int = 300
