@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from moldar.hub import administration
 from moldar.hub.accounts import Account
+from moldar.hub.garbage import Collected
 from moldar.hub.settings import HubSettings, parse_listen
 
 
@@ -16,6 +17,8 @@ def serve(
     public_url: str = "",
     allow_sign_up: bool = True,
     allow_sparse: bool = False,
+    gc_minutes: int = 60,
+    gc_grace_hours: int = 24,
     access_log: str = "none",
 ) -> int:
     """Run the hub until a signal ends it; 0. HostTrouble when the address is taken.
@@ -35,10 +38,17 @@ def serve(
             allow_anonymous_push=allow_anonymous_push,
             allow_sign_up=allow_sign_up,
             allow_sparse=allow_sparse,
+            gc_interval=gc_minutes * 60,
+            gc_grace=gc_grace_hours * 3600,
             access_log=access_log,
         )
     )
     return 0
+
+
+def collect_garbage(data: str, *, grace_hours: int = 24, dry_run: bool = False) -> Collected:
+    """Free what nothing needs any more, also beside a running hub; `dry_run` only tells. NotFound."""
+    return administration.collect_garbage(data, grace=grace_hours * 3600, dry_run=dry_run)
 
 
 def add_user(data: str, name: str, password: str, *, admin: bool = False) -> None:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -122,6 +122,7 @@ class Manifests:
                     delete(MANIFESTS).where(MANIFESTS.c.repository_id == number, MANIFESTS.c.digest == reference)
                 ).rowcount
                 references = MANIFEST_REFERENCES.c
+                self._start_grace(connection, number, reference)
                 connection.execute(
                     delete(MANIFEST_REFERENCES).where(
                         references.repository_id == number, references.manifest == reference
@@ -130,6 +131,13 @@ class Manifests:
                 connection.execute(delete(TAGS).where(TAGS.c.repository_id == number, TAGS.c.digest == reference))
             if not gone:
                 raise Refusal("MANIFEST_UNKNOWN", detail={"reference": reference})
+
+    def _start_grace(self, connection: Connection, number: int, manifest: str) -> None:
+        """The blobs of a manifest that goes stay for a while: somebody may be about to push it again."""
+        references = MANIFEST_REFERENCES.c
+        names = select(references.digest).where(references.repository_id == number, references.manifest == manifest)
+        held = (REPOSITORY_BLOBS.c.repository_id == number) & REPOSITORY_BLOBS.c.digest.in_(names)
+        connection.execute(update(REPOSITORY_BLOBS).where(held).values(created=self._clock()))
 
     def tag_names(self, repository: str, *, last: str = "", limit: int | None = None) -> list[str]:
         """The tags after `last`, in the order of their bytes. Refusal NAME_UNKNOWN."""

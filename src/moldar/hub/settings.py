@@ -17,7 +17,8 @@ class HubSettings:
     `external_url`: how clients reach the hub when it stands behind a proxy (`https://hub.example.org`), whose
     X-Forwarded-For is then believed; empty means that the Host header of each request says it. `upload_patience`:
     how long a request waits for an earlier one of the same upload. `allow_sparse`: a manifest may refer to blobs and
-    manifests that its repository does not hold. Times are in seconds, sizes in bytes.
+    manifests that its repository does not hold. `gc_interval`: the pause between two garbage collections, 0 for none;
+    `gc_grace`: how long a blob that nothing refers to is kept. Times are in seconds, sizes in bytes.
     """
 
     data: str
@@ -35,6 +36,8 @@ class HubSettings:
     session_lifetime: int = 30 * 24 * 3600
     upload_lifetime: int = 7 * 24 * 3600
     upload_patience: float = 5
+    gc_interval: float = 3600
+    gc_grace: int = 24 * 3600
     stop_timeout: int = 10
 
     def __post_init__(self) -> None:
