@@ -1,7 +1,9 @@
 """The hub's verbs: serve it, and administer its accounts beside a running server. They need no engine."""
 
+import os
 from collections.abc import Sequence
 
+from moldar.errors import UserMistake
 from moldar.hub import administration
 from moldar.hub.accounts import Account
 from moldar.hub.garbage import Collected
@@ -17,6 +19,9 @@ def serve(
     public_url: str = "",
     allow_sign_up: bool = True,
     allow_sparse: bool = False,
+    tls: str = "",
+    tls_certificate: str = "",
+    tls_key: str = "",
     gc_minutes: int = 60,
     gc_grace_hours: int = 24,
     access_log: str = "none",
@@ -27,6 +32,8 @@ def serve(
     """
     from moldar.hub.server import serve as run
 
+    if tls not in ("", "self-signed"):
+        raise UserMistake(f"unknown --tls {tls!r}", hint="--tls self-signed, or --tls-cert and --tls-key")
     host, port = parse_listen(listen)
     run(
         HubSettings(
@@ -38,6 +45,9 @@ def serve(
             allow_anonymous_push=allow_anonymous_push,
             allow_sign_up=allow_sign_up,
             allow_sparse=allow_sparse,
+            tls_self_signed=tls == "self-signed",
+            tls_certificate=tls_certificate and os.path.abspath(tls_certificate),
+            tls_key=tls_key and os.path.abspath(tls_key),
             gc_interval=gc_minutes * 60,
             gc_grace=gc_grace_hours * 3600,
             access_log=access_log,
