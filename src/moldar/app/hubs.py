@@ -1,9 +1,12 @@
 """The hub's verbs: serve it, and administer its accounts beside a running server. They need no engine."""
 
+import os
 from collections.abc import Sequence
 
+from moldar.errors import UserMistake
 from moldar.hub import administration
 from moldar.hub.accounts import Account
+from moldar.hub.garbage import Collected
 from moldar.hub.settings import HubSettings, parse_listen
 
 
@@ -15,6 +18,12 @@ def serve(
     private_by_default: bool = False,
     public_url: str = "",
     allow_sign_up: bool = True,
+    allow_sparse: bool = False,
+    tls: str = "",
+    tls_certificate: str = "",
+    tls_key: str = "",
+    gc_minutes: int = 60,
+    gc_grace_hours: int = 24,
     access_log: str = "none",
 ) -> int:
     """Run the hub until a signal ends it; 0. HostTrouble when the address is taken.
@@ -23,6 +32,8 @@ def serve(
     """
     from moldar.hub.server import serve as run
 
+    if tls not in ("", "self-signed"):
+        raise UserMistake(f"unknown --tls {tls!r}", hint="--tls self-signed, or --tls-cert and --tls-key")
     host, port = parse_listen(listen)
     run(
         HubSettings(
@@ -33,10 +44,21 @@ def serve(
             new_repositories_public=not private_by_default,
             allow_anonymous_push=allow_anonymous_push,
             allow_sign_up=allow_sign_up,
+            allow_sparse=allow_sparse,
+            tls_self_signed=tls == "self-signed",
+            tls_certificate=tls_certificate and os.path.abspath(tls_certificate),
+            tls_key=tls_key and os.path.abspath(tls_key),
+            gc_interval=gc_minutes * 60,
+            gc_grace=gc_grace_hours * 3600,
             access_log=access_log,
         )
     )
     return 0
+
+
+def collect_garbage(data: str, *, grace_hours: int = 24, dry_run: bool = False) -> Collected:
+    """Free what nothing needs any more, also beside a running hub; `dry_run` only tells. NotFound."""
+    return administration.collect_garbage(data, grace=grace_hours * 3600, dry_run=dry_run)
 
 
 def add_user(data: str, name: str, password: str, *, admin: bool = False) -> None:

@@ -24,8 +24,31 @@ def serve(arguments: Arguments) -> int:
         private_by_default=arguments.on("private"),
         public_url=arguments.text("url"),
         allow_sign_up=not arguments.on("no-sign-up"),
+        allow_sparse=arguments.on("allow-sparse"),
+        tls=arguments.text("tls"),
+        tls_certificate=arguments.text("tls-cert"),
+        tls_key=arguments.text("tls-key"),
+        gc_minutes=arguments.number("gc-interval"),
+        gc_grace_hours=arguments.number("gc-grace"),
         access_log=arguments.text("access-log"),
     )
+
+
+def collect_garbage(arguments: Arguments) -> int:
+    from moldar.app import hubs
+    from moldar.cli import tables
+
+    dry_run = arguments.on("dry-run")
+    found = hubs.collect_garbage(_data(arguments), grace_hours=arguments.number("gc-grace"), dry_run=dry_run)
+    rows = [
+        ("Expired uploads", str(found.uploads)),
+        ("Blobs let go by repositories", str(found.holds)),
+        ("Blobs deleted", str(found.blobs)),
+        ("Space freed", tables.size(found.size)),
+        ("Files without an owner", str(found.strays)),
+    ]
+    print(tables.table(("WOULD BE COLLECTED" if dry_run else "COLLECTED", ""), rows))
+    return 0
 
 
 def add_user(arguments: Arguments) -> int:
@@ -82,6 +105,7 @@ def _password(arguments: Arguments) -> str:
 
 DATA = Flag("data", "", "string", value="DIR", help="Where the hub keeps everything (default MOLDAR_HOME/hub)")
 STDIN = Flag("password-stdin", "", "bool", help="Take the password from stdin")
+GRACE = Flag("gc-grace", "", "int", "24", "HOURS", "How long a blob that nothing refers to is kept")
 COMMANDS = (
     Command(
         ("hub", "serve"),
@@ -95,8 +119,23 @@ COMMANDS = (
             Flag("allow-anonymous-push", "", "bool", help="Anybody may push (closed networks only)"),
             Flag("url", "", "string", value="URL", help="Address under which people reach the hub"),
             Flag("no-sign-up", "", "bool", help="Only you make accounts (hub user add)"),
+            Flag("allow-sparse", "", "bool", help="Manifests may refer to content that is not here"),
+            Flag("tls", "", "string", value="self-signed", help="Speak TLS with a certificate that the hub makes"),
+            Flag("tls-cert", "", "string", value="FILE", help="Speak TLS with this certificate (PEM)"),
+            Flag("tls-key", "", "string", value="FILE", help="Key of --tls-cert (PEM)"),
+            Flag("gc-interval", "", "int", "60", "MINUTES", "Pause between garbage collections; 0 for none"),
+            GRACE,
             Flag("access-log", "", "string", "none", "FORMAT", "A line per request on stderr: none, plain, json"),
         ),
+        0,
+        0,
+    ),
+    Command(
+        ("hub", "gc"),
+        "[OPTIONS]",
+        "Free the space of what nothing refers to, also beside a running hub",
+        collect_garbage,
+        (DATA, GRACE, Flag("dry-run", "", "bool", help="Only say what would be collected")),
         0,
         0,
     ),

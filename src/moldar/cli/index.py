@@ -42,6 +42,7 @@ COMMANDS: dict[str, Entry] = {
     "container start": Entry("containers", "Start one or more stopped containers"),
     "container stop": Entry("containers", "Stop one or more running containers"),
     "container wait": Entry("containers", "Block until containers stop, then print their exit codes"),
+    "hub gc": Entry("hub", "Free the space of what nothing refers to, also beside a running hub"),
     "hub serve": Entry("hub", "Run our registry and hub"),
     "hub token create": Entry("hub", "Make a personal access token"),
     "hub user add": Entry("hub", "Add an account to the hub"),

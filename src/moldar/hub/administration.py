@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from moldar.errors import NotFound
 from moldar.hub.accounts import AccessToken, Account, Accounts
 from moldar.hub.clock import system_clock
+from moldar.hub.garbage import Collected
 from moldar.hub.passwords import Passwords
-from moldar.hub.services import open_database
+from moldar.hub.services import Hub, open_database
 from moldar.hub.settings import HubSettings
 
 DAY = 24 * 3600
@@ -71,6 +72,19 @@ def revoke_token(data: str, user: str, token_id: int) -> None:
             raise NotFound(f"user {user} has no token {token_id}")
 
 
+def collect_garbage(data: str, *, grace: int = DAY, dry_run: bool = False) -> Collected:
+    """Collects garbage, also beside a server; with `dry_run` only says what that would do. Raises NotFound."""
+    _require(data)
+    settings = HubSettings(data, gc_grace=grace)
+    hub = Hub(settings)
+    try:
+        if dry_run:
+            return hub.collector.preview(grace, settings.upload_lifetime)
+        return hub.collect_garbage()
+    finally:
+        hub.close()
+
+
 def _account(accounts: Accounts, name: str) -> Account:
     account = accounts.find(name)
     if account is None:
@@ -80,10 +94,14 @@ def _account(accounts: Accounts, name: str) -> Account:
 
 @contextmanager
 def _accounts(data: str) -> Iterator[Accounts]:
-    if not os.path.isdir(data):
-        raise NotFound(f"no hub in {data}", hint="moldar hub serve makes one")
+    _require(data)
     database = open_database(HubSettings(data))
     try:
         yield Accounts(database, Passwords(system_clock), system_clock)
     finally:
         database.close()
+
+
+def _require(data: str) -> None:
+    if not os.path.isdir(data):
+        raise NotFound(f"no hub in {data}", hint="moldar hub serve makes one")

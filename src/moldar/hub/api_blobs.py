@@ -5,7 +5,7 @@ import re
 import time
 
 from moldar.hub.api_support import Call, Lookups, digest_in
-from moldar.hub.blobs import Upload
+from moldar.hub.blobs import Held, Upload
 from moldar.hub.exchange import Exchange
 from moldar.hub.refusals import Refusal
 from moldar.hub.services import Hub
@@ -40,7 +40,11 @@ class BlobRoutes:
     async def get(self, call: Call) -> None:
         """GET and HEAD, whole or a range (end-2)."""
         exchange, digest = call.exchange, digest_in(call.reference)
-        size = self._lookups.blob_size(call.repository, digest)
+        held = self._lookups.blob(call.repository, digest)
+        size = held.size
+        if exchange.method == "HEAD" and not held.is_referenced and self._is_old(held):
+            # The client will not upload it and refer to it soon: it must not be collected meanwhile.
+            await self._hub.in_thread(self._hub.blobs.tell, call.repository, digest)
         headers = {
             "Content-Type": "application/octet-stream",
             DIGEST_HEADER: digest,
@@ -48,7 +52,7 @@ class BlobRoutes:
             "Accept-Ranges": "bytes",
             "Cache-Control": _IMMUTABLE,
         }
-        if exchange.header(b"if-none-match") == headers["ETag"]:
+        if exchange.has_matching_etag(headers["ETag"]):
             await exchange.respond(304, headers)
             return
         part = ByteRange(0, size)
@@ -70,6 +74,9 @@ class BlobRoutes:
             await exchange.stream(status, headers, part.length, reader.chunks(part.start, part.end))
         finally:
             reader.close()
+
+    def _is_old(self, held: Held) -> bool:
+        return self._hub.clock() - held.told > self._hub.settings.gc_grace / 4
 
     async def delete(self, call: Call) -> None:
         """end-10"""

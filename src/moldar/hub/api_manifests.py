@@ -1,6 +1,7 @@
 """The registry's endpoints for manifests, tags and referrers: end-3, 7a, 7b, 8a, 8b, 9, 12a, 12b."""
 
 import json
+from typing import Any
 
 from moldar.hub.api_support import Call, Lookups, digest_in, page_of
 from moldar.hub.refusals import Refusal
@@ -9,15 +10,18 @@ from moldar.image.model import OCI_INDEX
 from moldar.remote.wire import (
     DIGEST_HEADER,
     FILTERS_HEADER,
+    MANIFEST_LIMIT,
     SUBJECT_HEADER,
     format_next_link,
     manifest_path,
+    referrers_path,
     tags_path,
     valid_tag,
 )
 
 TAG_HEADER = "OCI-Tag"
 _TAGS_PER_PUSH = 50
+_REFERRERS_PAGE = 200
 
 
 class ManifestRoutes:
@@ -36,7 +40,7 @@ class ManifestRoutes:
         if answer is None:
             self._lookups.require(call.repository)
             raise Refusal("MANIFEST_UNKNOWN", detail={"reference": reference[:300]})
-        if exchange.header(b"if-none-match") == answer.etag:
+        if exchange.has_matching_etag(answer.etag):
             await exchange.respond(304, {"ETag": answer.etag, DIGEST_HEADER: answer.stored.digest})
             return
         body = b"" if exchange.method == "HEAD" else answer.stored.content
@@ -91,8 +95,28 @@ class ManifestRoutes:
         headers = {"Content-Type": OCI_INDEX}
         if artifact_type is not None:
             headers[FILTERS_HEADER] = "artifactType"
-        found = []
-        if self._lookups.place(call.repository)[0].exists:
-            found = self._hub.manifests.referrers(call.repository, digest, artifact_type)
+        limit, last = page_of(call.exchange)
+        found: list[dict[str, Any]] = []
+        if limit and self._lookups.place(call.repository)[0].exists:
+            limit = min(limit, _REFERRERS_PAGE)
+            found = self._hub.manifests.referrers(call.repository, digest, artifact_type, last=last, limit=limit + 1)
+            page = _page_of_referrers(found, limit)
+            if len(page) < len(found):
+                found = page
+                headers["Link"] = format_next_link(
+                    referrers_path(call.repository, digest, artifact_type, limit=limit, last=found[-1]["digest"])
+                )
         document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": found}
         await call.exchange.respond(200, headers, json.dumps(document).encode())
+
+
+def _page_of_referrers(found: list[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
+    """The first of `found`, at least one, that fit into an index of the size that clients can be trusted to take."""
+    room = MANIFEST_LIMIT - 1024
+    page: list[dict[str, Any]] = []
+    for descriptor in found[:limit]:
+        room -= len(json.dumps(descriptor)) + 2
+        if room < 0 and page:
+            break
+        page.append(descriptor)
+    return page

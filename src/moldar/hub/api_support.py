@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from moldar.errors import UserMistake
 from moldar.hub.access import PULL, Place, Principal, Verdict, decide
+from moldar.hub.blobs import Held
 from moldar.hub.exchange import Exchange, encoded_headers
 from moldar.hub.manifests import Stored
 from moldar.hub.refusals import Refusal
@@ -42,7 +43,7 @@ class Lookups:
         self._hub = hub
         generation = hub.database.generation
         self._places: Remembered[str, tuple[Place, Repository | None]] = Remembered(generation, 4096)
-        self._sizes: Remembered[tuple[str, str], int] = Remembered(generation, 16384)
+        self._held: Remembered[tuple[str, str], Held] = Remembered(generation, 16384)
         self._answers: Remembered[tuple[str, str], Answer] = Remembered(generation, 512)
 
     def place(self, name: str) -> tuple[Place, Repository | None]:
@@ -56,17 +57,17 @@ class Lookups:
     def may_pull(self, principal: Principal, name: str) -> bool:
         return decide(principal, PULL, self.place(name)[0], self._hub.policy) is Verdict.ALLOWED
 
-    def blob_size(self, repository: str, digest: Digest) -> int:
+    def blob(self, repository: str, digest: Digest) -> Held:
         """Refusal BLOB_UNKNOWN, or NAME_UNKNOWN when there is no such repository."""
-        generation = self._sizes.current()
-        size = self._sizes.get((repository, digest))
-        if size is None:
-            size = self._hub.blobs.size(repository, digest)
-            if size is None:
+        generation = self._held.current()
+        held = self._held.get((repository, digest))
+        if held is None:
+            held = self._hub.blobs.held(repository, digest)
+            if held is None:
                 self.require(repository)
                 raise Refusal("BLOB_UNKNOWN", detail={"digest": digest})
-            self._sizes.put((repository, digest), size, generation)
-        return size
+            self._held.put((repository, digest), held, generation)
+        return held
 
     def manifest(self, repository: str, reference: str) -> Answer | None:
         """The manifest of a tag or digest, ready to be sent."""

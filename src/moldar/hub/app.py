@@ -1,5 +1,6 @@
 """The hub as an ASGI application: the registry's routes straight to their own code, the rest to the pages."""
 
+import asyncio
 import contextlib
 import logging
 import traceback
@@ -15,6 +16,7 @@ from moldar.hub.exchange import Receive, Scope, Send
 from moldar.hub.services import Hub
 from moldar.hub.web import web_routes
 
+_FIRST_COLLECTION = 60.0
 _LOG = logging.getLogger("moldar.hub")
 
 
@@ -48,9 +50,25 @@ def _lifespan(hub: Hub) -> Callable[[Starlette], contextlib.AbstractAsyncContext
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         await hub.in_thread(hub.blobs.expire_uploads, hub.settings.upload_lifetime)
+        collecting = asyncio.create_task(_collect_now_and_then(hub))
         yield
+        collecting.cancel()
 
     return lifespan
+
+
+async def _collect_now_and_then(hub: Hub) -> None:
+    pause = hub.settings.gc_interval
+    while pause > 0:
+        await asyncio.sleep(min(pause, _FIRST_COLLECTION))
+        try:
+            found = await hub.in_thread(hub.collect_garbage)
+        except Exception as error:  # a full disk, say: the next one may do better
+            _LOG.error("garbage collection: %s", "".join(traceback.format_exception(error)))
+        else:
+            if not found.is_nothing:
+                _LOG.info("garbage collection: %s", found)
+        await asyncio.sleep(max(pause - _FIRST_COLLECTION, 0))
 
 
 def create_app(hub: Hub) -> HubApp:

@@ -1,13 +1,13 @@
 """Blobs of repositories and the uploads that make them.
 
 The bytes are in the storage, once; what a repository holds is a row. A commit puts the bytes in place first and the
-row second, so that a row always has its bytes.
+row second, in one transaction, so that a row always has its bytes and garbage collection never sees half of it.
 """
 
 import uuid
 from typing import NamedTuple
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -16,7 +16,7 @@ from moldar.hub.clock import Clock
 from moldar.hub.database import Database
 from moldar.hub.refusals import Refusal
 from moldar.hub.repositories import Repositories, repository_id
-from moldar.hub.schema import BLOBS, REPOSITORIES, REPOSITORY_BLOBS, UPLOADS
+from moldar.hub.schema import BLOBS, MANIFEST_REFERENCES, REPOSITORIES, REPOSITORY_BLOBS, UPLOADS
 from moldar.hub.storage import ALGORITHMS, BlobReader, BlobStorage, UploadWriter
 from moldar.image.model import Digest
 
@@ -31,6 +31,14 @@ class Upload(NamedTuple):
     started: int
 
 
+class Held(NamedTuple):
+    """A blob as a repository holds it. `told`: when somebody was last told that it is there."""
+
+    size: int
+    told: int
+    is_referenced: bool
+
+
 class Blobs:
     """The blobs of one hub's repositories."""
 
@@ -42,15 +50,28 @@ class Blobs:
 
     def size(self, repository: str, digest: Digest) -> int | None:
         """The size of a blob that the repository holds, None when it holds none such."""
+        held = self.held(repository, digest)
+        return held.size if held else None
+
+    def held(self, repository: str, digest: Digest) -> Held | None:
+        """What there is to say about a blob of the repository, None when it holds none such."""
         query = (
-            select(BLOBS.c.size)
+            select(BLOBS.c.size, REPOSITORY_BLOBS.c.created, referenced())
             .join(REPOSITORY_BLOBS, REPOSITORY_BLOBS.c.digest == BLOBS.c.digest)
             .join(REPOSITORIES, REPOSITORIES.c.id == REPOSITORY_BLOBS.c.repository_id)
             .where(REPOSITORIES.c.name == repository, BLOBS.c.digest == digest)
         )
         with self._database.reading() as connection:
-            size = connection.execute(query).scalar()
-        return None if size is None else int(size)
+            row = connection.execute(query).first()
+        return Held(int(row[0]), int(row[1]), bool(row[2])) if row else None
+
+    def tell(self, repository: str, digest: Digest) -> None:
+        """Starts the blob's time of grace anew: a client hears that it is there. Refusal BLOB_UNKNOWN."""
+        with self._database.writing(durable=False) as connection:
+            this = REPOSITORY_BLOBS.c.repository_id == repository_id(connection, repository)
+            this &= REPOSITORY_BLOBS.c.digest == digest
+            if not connection.execute(update(REPOSITORY_BLOBS).where(this).values(created=self._clock())).rowcount:
+                raise Refusal("BLOB_UNKNOWN", detail={"digest": digest})
 
     def open(self, digest: Digest) -> BlobReader:
         """A blob that `size` has found. Refusal BLOB_UNKNOWN when its bytes are gone."""
@@ -80,10 +101,12 @@ class Blobs:
 
     def mount(self, repository: str, digest: Digest, source: str) -> int | None:
         """Gives `repository` a blob that `source` holds: its size, or None when it holds none such."""
-        size = self.size(source, digest)
-        if size is None or self._storage.size(digest) is None:
+        if self.size(source, digest) is None:
             return None
         with self._database.writing(durable=False) as connection:
+            size = self.size(source, digest)  # again: nothing can go now
+            if size is None or self._storage.size(digest) is None:
+                return None
             self._link(connection, repository, digest, size)
         return size
 
@@ -94,12 +117,12 @@ class Blobs:
         if algorithm not in ALGORITHMS:
             raise Refusal("DIGEST_INVALID", f"unsupported digest algorithm {algorithm[:32]!r}")
         upload = Upload(str(uuid.uuid4()), repository, account_id, algorithm, self._clock())
-        self._storage.begin(upload.id)
+        with self._database.writing(durable=False) as connection:  # the row first: a file without one is a stray
+            connection.execute(insert(UPLOADS).values(upload._asdict()))
         try:
-            with self._database.writing(durable=False) as connection:
-                connection.execute(insert(UPLOADS).values(upload._asdict()))
+            self._storage.begin(upload.id)
         except Exception:
-            self._storage.discard(upload.id)
+            self.cancel(upload)
             raise
         return upload
 
@@ -128,11 +151,12 @@ class Blobs:
 
     def commit(self, upload: Upload, writer: UploadWriter, digest: Digest) -> int:
         """Ends the session with a blob of the repository; gives its size. Refusal DIGEST_INVALID."""
-        try:
-            size = writer.commit(digest)
-        except FileNotFoundError as error:
-            raise Refusal("BLOB_UPLOAD_UNKNOWN") from error
+        size = writer.seal(digest)
         with self._database.writing(durable=False) as connection:
+            try:
+                writer.publish(digest)
+            except FileNotFoundError as error:
+                raise Refusal("BLOB_UPLOAD_UNKNOWN") from error
             self._link(connection, upload.repository, digest, size)
             connection.execute(delete(UPLOADS).where(UPLOADS.c.id == upload.id))
         return size
@@ -144,6 +168,7 @@ class Blobs:
 
     def expire_uploads(self, lifetime: int) -> int:
         """Cancels the sessions that began over `lifetime` seconds ago, and files that no session owns."""
+        files = list(self._storage.uploads())  # before the rows: a session that begins now has its row first
         oldest = self._clock() - lifetime
         with self._database.reading() as connection:
             rows = [Upload(*row) for row in connection.execute(select(UPLOADS))]
@@ -151,10 +176,16 @@ class Blobs:
         for upload in stale:
             self.cancel(upload)
         kept = {upload.id for upload in rows}
-        for name in self._storage.uploads():
+        for name in files:
             if name not in kept:
                 self._storage.discard(name)
         return len(stale)
+
+    def count_expired(self, lifetime: int) -> int:
+        """How many sessions `expire_uploads` would cancel."""
+        with self._database.reading() as connection:
+            query = select(func.count()).select_from(UPLOADS).where(UPLOADS.c.started < self._clock() - lifetime)
+            return int(connection.execute(query).scalar_one())
 
     def _link(self, connection: Connection, repository: str, digest: Digest, size: int) -> None:
         now = self._clock()
@@ -164,5 +195,13 @@ class Blobs:
         connection.execute(
             ignoring(REPOSITORY_BLOBS)
             .values(repository_id=number, digest=digest, created=now)
-            .on_conflict_do_nothing()
+            .on_conflict_do_update(index_elements=["repository_id", "digest"], set_={"created": now})
         )
+
+
+def referenced() -> ColumnElement[bool]:
+    """Whether a manifest of its repository refers to the blob of a row of `repository_blobs`."""
+    references = MANIFEST_REFERENCES.c
+    return exists().where(
+        references.digest == REPOSITORY_BLOBS.c.digest, references.repository_id == REPOSITORY_BLOBS.c.repository_id
+    )

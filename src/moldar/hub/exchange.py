@@ -50,6 +50,14 @@ class Exchange:
     def has_header(self, name: bytes) -> bool:
         return name in self._headers
 
+    def has_matching_etag(self, etag: str) -> bool:
+        """Whether the client holds what `etag` names (RFC 9110, If-None-Match: compared weakly)."""
+        asked = self._headers.get(b"if-none-match")
+        if asked is None:
+            return False
+        names = [name.strip().removeprefix("W/") for name in asked.decode("latin-1").split(",")]
+        return etag in names or names == ["*"]
+
     @property
     def query(self) -> dict[str, list[str]]:
         if self._query is None:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -101,7 +101,8 @@ class Manifests:
         now = self._clock()
         with self._database.writing() as connection:
             number = self._repositories.ensure(connection, repository)
-            self._check_references(connection, number, manifest)
+            if not self._allow_sparse:
+                self._check_references(connection, number, manifest)
             _store(connection, number, actual, manifest, now)
             for tag in tags:
                 _point(connection, number, tag, actual, now)
@@ -121,6 +122,7 @@ class Manifests:
                     delete(MANIFESTS).where(MANIFESTS.c.repository_id == number, MANIFESTS.c.digest == reference)
                 ).rowcount
                 references = MANIFEST_REFERENCES.c
+                self._start_grace(connection, number, reference)
                 connection.execute(
                     delete(MANIFEST_REFERENCES).where(
                         references.repository_id == number, references.manifest == reference
@@ -129,6 +131,13 @@ class Manifests:
                 connection.execute(delete(TAGS).where(TAGS.c.repository_id == number, TAGS.c.digest == reference))
             if not gone:
                 raise Refusal("MANIFEST_UNKNOWN", detail={"reference": reference})
+
+    def _start_grace(self, connection: Connection, number: int, manifest: str) -> None:
+        """The blobs of a manifest that goes stay for a while: somebody may be about to push it again."""
+        references = MANIFEST_REFERENCES.c
+        names = select(references.digest).where(references.repository_id == number, references.manifest == manifest)
+        held = (REPOSITORY_BLOBS.c.repository_id == number) & REPOSITORY_BLOBS.c.digest.in_(names)
+        connection.execute(update(REPOSITORY_BLOBS).where(held).values(created=self._clock()))
 
     def tag_names(self, repository: str, *, last: str = "", limit: int | None = None) -> list[str]:
         """The tags after `last`, in the order of their bytes. Refusal NAME_UNKNOWN."""
@@ -152,17 +161,26 @@ class Manifests:
         with self._database.reading() as connection:
             return [Tag(*row) for row in connection.execute(query.offset(offset).limit(limit))]
 
-    def referrers(self, repository: str, digest: Digest, artifact_type: str | None = None) -> list[dict[str, Any]]:
-        """Descriptors of the manifests whose subject is `digest` (distribution-spec, "Listing Referrers").
+    def referrers(
+        self,
+        repository: str,
+        digest: Digest,
+        artifact_type: str | None = None,
+        *,
+        last: str = "",
+        limit: int | None = None,
+    ) -> list[dict[str, Any]]:
+        """Descriptors of the manifests whose subject is `digest`, by digest (distribution-spec, "Listing Referrers").
 
-        `artifact_type`: only those of this type, which may be empty; None for all.
+        `artifact_type`: only those of this type, which may be empty; None for all. `last`: only those after it.
         """
         with self._database.reading() as connection:
             number = repository_id(connection, repository)
             query = select(MANIFESTS).where(MANIFESTS.c.repository_id == number, MANIFESTS.c.subject == digest)
             if artifact_type is not None:
                 query = query.where(MANIFESTS.c.artifact_type == artifact_type)
-            rows = connection.execute(query.order_by(MANIFESTS.c.pushed, MANIFESTS.c.digest)).all()
+            query = query.where(MANIFESTS.c.digest > last).order_by(MANIFESTS.c.digest).limit(limit)
+            rows = connection.execute(query).all()
         return [_referrer(row) for row in rows]
 
     def _checked(self, raw: bytes, media_type: str) -> Manifest | Index:
@@ -188,8 +206,6 @@ class Manifests:
         if isinstance(manifest, Index):
             wanted = {entry.digest for entry in manifest.manifests}
             column, table, owner = MANIFESTS.c.digest, MANIFESTS, MANIFESTS.c.repository_id
-            if self._allow_sparse:
-                return
         else:
             wanted = {entry.digest for entry in (manifest.config, *manifest.layers) if not _is_elsewhere(entry)}
             column, table, owner = REPOSITORY_BLOBS.c.digest, REPOSITORY_BLOBS, REPOSITORY_BLOBS.c.repository_id

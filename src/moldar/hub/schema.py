@@ -1,7 +1,8 @@
 """The hub's tables. A change here needs a migration beside it in `migrations/versions`; a test compares the two.
 
 Times are whole seconds since 1970, sizes are bytes, digests are `algorithm:hex`. Blobs are stored once for all
-repositories; a row of `repository_blobs` is what lets a repository (and whoever may pull from it) see one.
+repositories; a row of `repository_blobs` is what lets a repository (and whoever may pull from it) see one. Its
+`created` is when somebody was last told that the blob is there: garbage collection leaves it alone for a while then.
 """
 
 from sqlalchemy import (

@@ -11,16 +11,20 @@ import fcntl
 import os
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
 
-from granian.constants import HTTPModes, Interfaces
+from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
 from moldar.errors import HostTrouble
 from moldar.hub.access_log import with_access_log
 from moldar.hub.app import create_app
+from moldar.hub.certificates import names_of_host, self_signed
 from moldar.hub.database import make_private_directory
 from moldar.hub.services import Hub
 from moldar.hub.settings import HubSettings
@@ -47,6 +51,7 @@ def serve(settings: HubSettings, *, say: Say = lambda line: print(line, flush=Tr
 
 
 async def _serve(hub: Hub, settings: HubSettings, port: int, say: Say) -> None:
+    certificate, key = _certificate(settings)
     server = Server(
         with_access_log(create_app(hub), settings.access_log),
         address=settings.host,
@@ -55,6 +60,9 @@ async def _serve(hub: Hub, settings: HubSettings, port: int, say: Say) -> None:
         http=HTTPModes.http1,
         http1_settings=HTTP1Settings(max_buffer_size=_BODY_BUFFER),
         websockets=False,
+        ssl_cert=certificate,
+        ssl_key=key,
+        ssl_protocol_min=SSLProtocols.tls12,
         log_enabled=False,
         backlog=1024,
     )
@@ -64,7 +72,7 @@ async def _serve(hub: Hub, settings: HubSettings, port: int, say: Say) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     running = asyncio.create_task(server.serve())
-    announcing = asyncio.create_task(_announce(settings.host, port, say))
+    announcing = asyncio.create_task(_announce(settings, port, say))
     stop = asyncio.create_task(stopping.wait())
     await asyncio.wait({running, stop}, return_when=asyncio.FIRST_COMPLETED)
     announcing.cancel()
@@ -77,8 +85,25 @@ async def _serve(hub: Hub, settings: HubSettings, port: int, say: Say) -> None:
         await asyncio.wait_for(running, settings.stop_timeout + 1)
 
 
-async def _announce(host: str, port: int, say: Say) -> None:
+def _certificate(settings: HubSettings) -> tuple[Path | None, Path | None]:
+    """The certificate to serve with and its key; nothing for plain HTTP. HostTrouble when they cannot be used."""
+    paths = (settings.tls_certificate, settings.tls_key)
+    if settings.tls_self_signed:
+        external = urlsplit(settings.external_url).hostname or ""
+        paths = self_signed(settings.path("tls"), names_of_host(settings.host, external))
+    if not settings.speaks_tls:
+        return None, None
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*paths)
+    except OSError as error:  # SSLError is one
+        reason = error.strerror or "it cannot be read"
+        raise HostTrouble(f"cannot use the certificate {paths[0]} with the key {paths[1]}: {reason}") from error
+    return Path(paths[0]), Path(paths[1])
+
+
+async def _announce(settings: HubSettings, port: int, say: Say) -> None:
     """Says the address once a connection to it succeeds."""
+    host = settings.host
     target = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     while True:
         try:
@@ -88,7 +113,7 @@ async def _announce(host: str, port: int, say: Say) -> None:
         except OSError:
             await asyncio.sleep(0.01)
     shown = f"[{host}]" if ":" in host else host
-    say(f"Moldar hub listening on http://{shown}:{port}")
+    say(f"Moldar hub listening on http{'s' if settings.speaks_tls else ''}://{shown}:{port}")
 
 
 @contextlib.contextmanager

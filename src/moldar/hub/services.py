@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from moldar.hub.bearer import BearerTokens
 from moldar.hub.blobs import Blobs
 from moldar.hub.clock import Clock, system_clock
 from moldar.hub.database import Database, make_private_directory
+from moldar.hub.garbage import Collected, Collector
 from moldar.hub.keys import load_form_secret, load_signing_key
 from moldar.hub.manifests import Manifests
 from moldar.hub.passwords import Passwords, Throttle
@@ -49,8 +51,10 @@ class Hub:
             self.repositories,
             clock,
             limit=settings.manifest_limit,
-            allow_sparse=settings.allow_sparse_indexes,
+            allow_sparse=settings.allow_sparse,
         )
+        self.collector = Collector(self.database, self.storage, self.blobs, clock)
+        self._closing = threading.Event()
         self._threads = ThreadPoolExecutor(min(32, (os.cpu_count() or 1) * 8), "hub")
         self._hashing = ThreadPoolExecutor(2, "hub-passwords")
 
@@ -66,7 +70,12 @@ class Hub:
             self._hashing, functools.partial(function, *args, **kwargs)
         )
 
+    def collect_garbage(self) -> Collected:
+        """One garbage collection by the settings; ends early when the hub closes."""
+        return self.collector.collect(self.settings.gc_grace, self.settings.upload_lifetime, self._closing)
+
     def close(self) -> None:
+        self._closing.set()
         self._threads.shutdown(cancel_futures=True)
         self._hashing.shutdown(cancel_futures=True)
         self.database.close()

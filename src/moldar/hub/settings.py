@@ -16,7 +16,10 @@ class HubSettings:
 
     `external_url`: how clients reach the hub when it stands behind a proxy (`https://hub.example.org`), whose
     X-Forwarded-For is then believed; empty means that the Host header of each request says it. `upload_patience`:
-    how long a request waits for an earlier one of the same upload. Times are in seconds, sizes in bytes.
+    how long a request waits for an earlier one of the same upload. `allow_sparse`: a manifest may refer to blobs and
+    manifests that its repository does not hold. `tls_certificate` and `tls_key` are PEM files.
+    `gc_interval`: the pause between two garbage collections, 0 for none;
+    `gc_grace`: how long a blob that nothing refers to is kept. Times are in seconds, sizes in bytes.
     """
 
     data: str
@@ -27,18 +30,27 @@ class HubSettings:
     new_repositories_public: bool = True
     allow_anonymous_push: bool = False
     allow_sign_up: bool = True
-    allow_sparse_indexes: bool = False
+    allow_sparse: bool = False
     access_log: str = "none"
     manifest_limit: int = 4 * 1024 * 1024
     token_lifetime: int = 300
     session_lifetime: int = 30 * 24 * 3600
     upload_lifetime: int = 7 * 24 * 3600
     upload_patience: float = 5
+    tls_certificate: str = ""
+    tls_key: str = ""
+    tls_self_signed: bool = False
+    gc_interval: float = 3600
+    gc_grace: int = 24 * 3600
     stop_timeout: int = 10
 
     def __post_init__(self) -> None:
         if self.access_log not in LOG_FORMATS:
             raise UserMistake(f"unknown log format {self.access_log!r}", hint=f"one of {', '.join(LOG_FORMATS)}")
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            raise UserMistake("a certificate and its key belong together", hint="give --tls-cert and --tls-key")
+        if self.tls_self_signed and self.tls_certificate:
+            raise UserMistake("either a certificate of your own or a self-signed one")
 
     @property
     def sqlalchemy_url(self) -> str:
@@ -46,7 +58,11 @@ class HubSettings:
 
     @property
     def secure_cookies(self) -> bool:
-        return self.external_url.startswith("https:")
+        return self.external_url.startswith("https:") or self.speaks_tls
+
+    @property
+    def speaks_tls(self) -> bool:
+        return self.tls_self_signed or bool(self.tls_certificate)
 
     def path(self, *parts: str) -> str:
         """A path within the data directory."""

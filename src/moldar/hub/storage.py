@@ -57,8 +57,11 @@ class UploadWriter(Protocol):
     def close(self) -> None:
         """Lets go; the session stays."""
 
-    def commit(self, digest: Digest) -> int:
-        """Makes the bytes a blob, ends the session, and gives the size. Refusal DIGEST_INVALID when they differ."""
+    def seal(self, digest: Digest) -> int:
+        """Brings the bytes to the disk and gives their number. Refusal DIGEST_INVALID when they are not `digest`."""
+
+    def publish(self, digest: Digest) -> None:
+        """Makes the sealed bytes a blob and ends the session. FileNotFoundError when it was cancelled."""
 
 
 class BlobStorage(Protocol):
@@ -261,14 +264,16 @@ class FileUpload:
             self._storage._remember(self._upload, self._algorithm, self._offset, self._hash)
             os.close(self._fd)
 
-    def commit(self, digest: Digest) -> int:
+    def seal(self, digest: Digest) -> int:
         if self._digest(digest.partition(":")[0]) != digest:
             raise Refusal("DIGEST_INVALID", detail={"digest": digest})
         os.fsync(self._fd)
+        return self._offset
+
+    def publish(self, digest: Digest) -> None:
         self._storage._place(self._upload, digest)
         self._open = False
         os.close(self._fd)
-        return self._offset
 
     def _digest(self, algorithm: str) -> str:
         if algorithm == self._algorithm:

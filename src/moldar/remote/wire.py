@@ -123,9 +123,14 @@ def upload_path(repository: str, upload_id: str) -> str:
     return f"/v2/{repository}/blobs/uploads/{quote(upload_id, safe='')}"
 
 
-def referrers_path(repository: str, digest: str, artifact_type: str = "") -> str:
-    query = f"?{urlencode({'artifactType': artifact_type})}" if artifact_type else ""
-    return f"/v2/{repository}/referrers/{digest}{query}"
+def referrers_path(
+    repository: str, digest: str, artifact_type: str | None = None, *, limit: int | None = None, last: str = ""
+) -> str:
+    """`artifact_type`: only referrers of that type, which may be empty; None for all."""
+    query: dict[str, Any] = {} if artifact_type is None else {"artifactType": artifact_type}
+    if limit is not None:
+        query |= {"n": limit, "last": last}
+    return f"/v2/{repository}/referrers/{digest}" + (f"?{urlencode(query, safe=':')}" if query else "")
 
 
 def _page_query(limit: int | None, last: str) -> str:

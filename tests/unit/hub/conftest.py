@@ -9,7 +9,7 @@ from moldar.hub import administration
 from moldar.hub.services import Hub
 from moldar.hub.settings import HubSettings
 
-from .hubs import PASSWORD, Running, Tick
+from .hubs import PASSWORD, Running, Tick, run
 
 
 @pytest.fixture
@@ -44,3 +44,17 @@ def open_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     running = Running(str(root / "data"), root / "log", allow_anonymous_push=True, upload_patience=0.5)
     yield running
     assert running.stop() == 0
+
+
+@pytest.fixture(scope="session")
+def layout(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An OCI layout with one image, made by umoci."""
+    root = tmp_path_factory.mktemp("oci")
+    image = f"{root}/layout:one"
+    run("umoci", "init", "--layout", f"{root}/layout")
+    run("umoci", "new", "--image", image)
+    run("umoci", "unpack", "--image", image, f"{root}/bundle")
+    Path(root, "bundle", "rootfs", "hello").write_bytes(b"hello " * 50_000)
+    run("umoci", "repack", "--image", image, f"{root}/bundle")
+    run("umoci", "config", "--image", image, "--config.env", "A=1", "--config.cmd", "/hello")
+    return image

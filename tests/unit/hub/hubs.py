@@ -43,13 +43,13 @@ class Running:
             [sys.executable, "-c", SERVE, arguments], stdout=subprocess.PIPE, stderr=self._log
         )
         self.url = self._ready()
-        self.host = self.url.removeprefix("http://")
+        self.host = self.url.partition("://")[2]
 
     def _ready(self) -> str:
         assert self.process.stdout
         readable, _, _ = select.select([self.process.stdout], [], [], 30)
         line = self.process.stdout.readline().decode() if readable else ""
-        assert "listening on http://" in line, self.log.read_text()
+        assert "listening on http" in line, self.log.read_text()
         return line.split()[-1]
 
     def stop(self, number: int = signal.SIGTERM) -> int:
@@ -93,6 +93,16 @@ class Client(httpx.Client):
         answer = self.push_manifest(repository, tag, {**document, **extra})
         assert answer.status_code == 201, answer.text
         return answer.headers["docker-content-digest"]
+
+
+def run(*arguments: str, fails: bool = False, env: dict[str, str] | None = None) -> str:
+    """What a program prints; it must end well, or not when it `fails`."""
+    done = subprocess.run(
+        arguments, capture_output=True, text=True, timeout=120, check=False, env={**os.environ, **(env or {})}
+    )
+    output = done.stdout + done.stderr
+    assert (done.returncode != 0) is fails, output
+    return output if fails else done.stdout
 
 
 def image_manifest(config: str, size: int, layers: list[tuple[str, int]]) -> dict[str, Any]:

@@ -11,32 +11,9 @@ import pytest
 
 from moldar.hub import administration
 
-from .hubs import PASSWORD, Running, sha256
+from .hubs import PASSWORD, Running, run, sha256
 
 CREDENTIALS = f"alice:{PASSWORD}"
-
-
-def run(*arguments: str, fails: bool = False, env: dict[str, str] | None = None) -> str:
-    done = subprocess.run(
-        arguments, capture_output=True, text=True, timeout=120, check=False, env={**os.environ, **(env or {})}
-    )
-    output = done.stdout + done.stderr
-    assert (done.returncode != 0) is fails, output
-    return output if fails else done.stdout
-
-
-@pytest.fixture(scope="module")
-def layout(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """An OCI layout with one image, made by umoci."""
-    root = tmp_path_factory.mktemp("oci")
-    image = f"{root}/layout:one"
-    run("umoci", "init", "--layout", f"{root}/layout")
-    run("umoci", "new", "--image", image)
-    run("umoci", "unpack", "--image", image, f"{root}/bundle")
-    Path(root, "bundle", "rootfs", "hello").write_bytes(b"hello " * 50_000)
-    run("umoci", "repack", "--image", image, f"{root}/bundle")
-    run("umoci", "config", "--image", image, "--config.env", "A=1", "--config.cmd", "/hello")
-    return image
 
 
 @pytest.mark.parametrize("kind", ["password", "access token"])

@@ -11,6 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from moldar.hub import administration
+from moldar.hub.garbage import Collected
 from moldar.hub.refusals import Refusal
 from moldar.hub.services import Hub
 from moldar.hub.settings import HubSettings
@@ -104,6 +106,47 @@ def test_killed_again_and_again_during_pushes(tmp_path: Path) -> None:
                 answer = client.get(f"/v2/{pusher.repository}/manifests/{tag}")
                 assert answer.headers["docker-content-digest"] == digest
     assert running.stop() == 0
+
+
+def test_killed_during_fifty_uploads_and_a_collection(tmp_path: Path) -> None:
+    data = str(tmp_path / "data")
+    old: list[Digest] = []
+    survivors: list[Pusher] = []
+    for round_ in range(2):
+        old += leave_garbage(data, 120)
+        running = Running(data, tmp_path / "log", **SETTINGS, gc_interval=0.01)
+        pushers = [Pusher(running.url, 100 * round_ + number) for number in range(25)]
+        for pusher in pushers:
+            pusher.start()
+        time.sleep(0.6 + 0.5 * round_)
+        assert running.stop(signal.SIGKILL) == -signal.SIGKILL
+        for pusher in pushers:
+            pusher.join()
+        survivors += pushers
+        check(data, survivors)
+    assert sum(len(pusher.blobs) for pusher in survivors) > 5
+    administration.collect_garbage(data)
+    check(data, survivors)
+    hub = Hub(HubSettings(data))
+    assert not set(old) & set(hub.storage.digests())
+    assert hub.collector.preview(24 * 3600, 7 * 24 * 3600)._replace(seconds=0) == Collected()
+    hub.close()
+
+
+def leave_garbage(data: str, count: int) -> list[Digest]:
+    """Blobs that nothing has referred to for years."""
+    hub = Hub(HubSettings(data), Tick(1))
+    digests = []
+    for _ in range(count):
+        upload = hub.blobs.begin("crash/old", None)
+        writer = hub.blobs.resume(upload)
+        content = os.urandom(100)
+        writer.write(content)
+        digests.append(Digest(sha256(content)))
+        hub.blobs.commit(upload, writer, digests[-1])
+        writer.close()
+    hub.close()
+    return digests
 
 
 def test_an_upload_goes_on_after_a_restart(tmp_path: Path) -> None:
