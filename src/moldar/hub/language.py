@@ -6,8 +6,8 @@ PORTUGUESE = {
     "A registry for container images": "Um registro de imagens de contêiner",
     "Access tokens": "Tokens de acesso",
     "Access tokens stand in for your password in scripts and on build servers. Each can be limited and revoked.": (
-        "Tokens de acesso substituem a sua senha em scripts e servidores de build. "
-        "Cada um pode ser limitado e revogado."
+        "Tokens de acesso substituem a sua senha em scripts e servidores de build. Cada um pode ser limitado "
+        "e revogado."
     ),
     "Actions": "Permissões",
     "All of yours": "Todos os seus",
@@ -25,16 +25,19 @@ PORTUGUESE = {
     "Delete tag": "Excluir tag",
     "Description": "Descrição",
     "Digest": "Digest",
+    "Directory": "Diretório",
     "Edit description": "Editar descrição",
     "Entrypoint": "Entrypoint",
     "Environment": "Ambiente",
     "Expires": "Expira",
     "Expires after": "Expira em",
     "Exposed ports": "Portas expostas",
+    "Files": "Arquivos",
     "It seems that nothing is here.": "Parece que não há nada aqui.",
     "Labels": "Rótulos",
     "Last pushed": "Último push",
     "Last used": "Último uso",
+    "Layer": "Camada",
     "Layers": "Camadas",
     "Letters, digits and . - _ in lower case": "Letras minúsculas, dígitos e . - _",
     "Make private": "Tornar privado",
@@ -52,6 +55,7 @@ PORTUGUESE = {
     "Older": "Mais antigos",
     "Page not found": "Página não encontrada",
     "Password": "Senha",
+    "Permissions": "Permissões",
     "Platforms": "Plataformas",
     "Private": "Privado",
     "Public": "Público",
@@ -66,15 +70,21 @@ PORTUGUESE = {
     "Search": "Buscar",
     "Search repositories": "Buscar repositórios",
     "Search results": "Resultados da busca",
+    "Show the largest": "Mostrar os maiores",
     "Sign in": "Entrar",
     "Sign out": "Sair",
     "Sign up": "Criar conta",
     "Sign-up is closed on this hub.": "Este hub não aceita novas contas.",
+    "Signatures and attachments": "Assinaturas e anexos",
     "Size": "Tamanho",
     "Skip to content": "Pular para o conteúdo",
     "Tag": "Tag",
     "Tags": "Tags",
     "The form has expired. Please try again.": "O formulário expirou. Tente novamente.",
+    "The layers are being read. This page looks again by itself.": (
+        "As camadas estão sendo lidas. Esta página se atualiza sozinha."
+    ),
+    "This layer has no files.": "Esta camada não tem arquivos.",
     "This layer's instruction is not recorded": "A instrução desta camada não foi registrada",
     "This tag is an artifact, not a container image.": "Esta tag é um artefato, não uma imagem de contêiner.",
     "Token name": "Nome do token",
@@ -83,6 +93,8 @@ PORTUGUESE = {
     "User": "Usuário",
     "User name": "Nome de usuário",
     "Volumes": "Volumes",
+    "Wasted space": "Espaço desperdiçado",
+    "Whole image": "Imagem inteira",
     "Working directory": "Diretório de trabalho",
     "Wrong user name or password.": "Usuário ou senha incorretos.",
     "Your new token": "Seu novo token",
@@ -95,16 +107,32 @@ PORTUGUESE = {
     "a user name has lower-case letters and digits, with single . - _ between them": (
         "o nome de usuário tem letras minúsculas e dígitos, com . - _ isolados entre eles"
     ),
+    "added": "adicionado",
+    "and more:": "e mais:",
     "at least 8 characters": "pelo menos 8 caracteres",
+    "changed": "alterado",
+    "compressed in a way that is not read here": "comprimida de um modo que não é lido aqui",
+    "damaged: the rest cannot be read": "danificada: o resto não pode ser lido",
     "days": "dias",
+    "deleted": "excluído",
     "e.g. build server": "ex.: servidor de build",
+    "hides": "esconde",
     "just now": "agora mesmo",
     "of": "de",
+    "of the unpacked bytes can be seen in a container. The rest was replaced or deleted by later layers.": (
+        "dos bytes descompactados são visíveis em um contêiner. O resto foi substituído ou excluído por "
+        "camadas posteriores."
+    ),
+    "reading it took too long: the rest is not shown": "a leitura demorou demais: o resto não é mostrado",
     "tag": "tag",
     "tags": "tags",
+    "the hub does not have its bytes": "o hub não tem os seus bytes",
     "this user name is reserved": "este nome de usuário é reservado",
     "this user name is taken": "este nome de usuário já existe",
     "to download": "para baixar",
+    "too large to be read whole": "grande demais para ser lida por inteiro",
+    "too many files: the rest is not shown": "arquivos demais: o resto não é mostrado",
+    "unpacked": "descompactados",
 }
 
 _AGO = (

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -53,6 +54,8 @@ class Hub:
         )
         self._threads = ThreadPoolExecutor(min(32, (os.cpu_count() or 1) * 8), "hub")
         self._hashing = ThreadPoolExecutor(2, "hub-passwords")
+        self.layer_thread = ThreadPoolExecutor(1, "hub-layers")
+        self.closing = threading.Event()
 
     async def in_thread(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """What waits for the disk: fsync, transactions, reading an upload again."""
@@ -67,6 +70,8 @@ class Hub:
         )
 
     def close(self) -> None:
+        self.closing.set()
+        self.layer_thread.shutdown(cancel_futures=True)
         self._threads.shutdown(cancel_futures=True)
         self._hashing.shutdown(cancel_futures=True)
         self.database.close()

@@ -5,12 +5,14 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moldar.hub.access import DELETE, PULL, Verdict, decide, may_manage
+from moldar.hub.access import DELETE, may_manage
 from moldar.hub.imageview import ImageViews
+from moldar.hub.layer_views import LayerViews
 from moldar.hub.refusals import Refusal
 from moldar.hub.repositories import Audience, Repository
 from moldar.hub.web_support import FormRefused, Pages, Visit
-from moldar.remote.wire import valid_repository, valid_tag
+from moldar.hub.web_tags import TagPages, split_address
+from moldar.remote.wire import valid_tag
 
 PER_PAGE = 24
 TAGS_PER_PAGE = 25
@@ -23,6 +25,7 @@ class RepositoryPages:
         self._pages = pages
         self._hub = pages.hub
         self._views = ImageViews(pages.hub)
+        self._tags = TagPages(pages, self._views, LayerViews(pages.hub))
 
     async def home(self, request: Request) -> Response:
         visit = self._pages.visit(request)
@@ -56,27 +59,25 @@ class RepositoryPages:
         return self._pages.render(visit, "profile.html", values)
 
     async def repository(self, request: Request) -> Response:
+        """`/r/…`: a repository, or an image of one."""
         visit = self._pages.visit(request)
-        repository = self._visible(visit, request.path_params["name"])
+        name, reference = split_address(request.path_params["name"])
+        repository = self._pages.visible(visit, name)
         if repository is None:
             return self._pages.not_found(visit)
         if request.method == "POST":
             return await self._change(visit, repository)
+        if reference:
+            return await self._tags.show(visit, repository, reference)
         page = _page_number(request)
         tags = self._hub.manifests.tags(repository.name, offset=page * TAGS_PER_PAGE, limit=TAGS_PER_PAGE + 1)
-        chosen = request.query_params.get("tag", tags[0].name if tags else "")
-        shown = self._image(repository.name, chosen, request.query_params.get("platform", ""))
-        if shown is None and "tag" in request.query_params:
-            return self._pages.not_found(visit)
         values: dict[str, Any] = {
             "repository": repository,
             "tags": [(tag, self._views.summary(repository.name, tag.digest)) for tag in tags[:TAGS_PER_PAGE]],
             "page": page,
             "more": len(tags) > TAGS_PER_PAGE,
-            "chosen": chosen,
             "may_manage": may_manage(visit.principal, repository.name),
-            "may_delete": self._may(visit, DELETE, repository.name),
-            **(shown or {}),
+            "may_delete": self._pages.may(visit, DELETE, repository.name),
         }
         return self._pages.render(visit, "repository.html", values)
 
@@ -94,7 +95,7 @@ class RepositoryPages:
         elif action == "describe" and manages:
             text = form.get("description", "")
             await self._hub.in_thread(self._hub.repositories.set_description, repository, text)
-        elif action == "delete-tag" and valid_tag(tag) and self._may(visit, DELETE, repository.name):
+        elif action == "delete-tag" and valid_tag(tag) and self._pages.may(visit, DELETE, repository.name):
             try:
                 await self._hub.in_thread(self._hub.manifests.delete, repository.name, tag)
             except Refusal:
@@ -102,25 +103,6 @@ class RepositoryPages:
         else:
             return self._pages.not_found(visit)
         return self._pages.redirect(here)
-
-    def _visible(self, visit: Visit, name: str) -> Repository | None:
-        """The repository, if it exists and the visitor may see it: otherwise the two cannot be told apart."""
-        if not valid_repository(name) or not self._may(visit, PULL, name):
-            return None
-        return self._hub.repositories.find(name)
-
-    def _may(self, visit: Visit, action: str, name: str) -> bool:
-        place, _ = self._hub.repositories.place(name)
-        return decide(visit.principal, action, place, self._hub.policy) is Verdict.ALLOWED
-
-    def _image(self, repository: str, tag: str, platform: str) -> dict[str, Any] | None:
-        """What the page shows of one tag; None when there is no such tag."""
-        if not valid_tag(tag) or self._hub.manifests.get(repository, tag) is None:
-            return None
-        platforms = self._views.platforms(repository, tag)
-        chosen = next((link for link in platforms if link.name == platform), platforms[0] if platforms else None)
-        image = self._views.image(repository, chosen.digest if chosen else tag)
-        return {"platforms": platforms, "platform": chosen.name if chosen else "", "image": image}
 
 
 def _audience(visit: Visit) -> Audience:

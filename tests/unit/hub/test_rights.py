@@ -240,7 +240,9 @@ def test_private_and_missing_cannot_be_told_apart(
             paths = [(method, path) for _, method, path in routes(repository, content)]
             paths += [
                 ("GET", f"/r/{repository}"),
-                ("GET", f"/r/{repository}?tag=latest"),
+                ("GET", f"/r/{repository}:latest"),
+                ("GET", f"/r/{repository}:latest?layer=1&path=etc"),
+                ("GET", f"/r/{repository}@{ZERO}"),
                 ("POST", f"/r/{repository}"),
             ]
             for method, path in paths:
