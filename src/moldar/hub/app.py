@@ -1,13 +1,16 @@
 """The hub as an ASGI application: the registry's routes straight to their own code, the rest to the pages."""
 
+import asyncio
 import contextlib
 import logging
 import traceback
 from collections.abc import AsyncIterator, Callable
 
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect
 
+from moldar.errors import MoldarError
 from moldar.hub.api import TOKEN_PATH, RegistryApi
 from moldar.hub.api_tokens import TokenEndpoint
 from moldar.hub.authentication import Authenticator
@@ -15,6 +18,7 @@ from moldar.hub.exchange import Receive, Scope, Send
 from moldar.hub.services import Hub
 from moldar.hub.web import web_routes
 
+_FIGURES_SECONDS = 60
 _LOG = logging.getLogger("moldar.hub")
 
 
@@ -48,9 +52,21 @@ def _lifespan(hub: Hub) -> Callable[[Starlette], contextlib.AbstractAsyncContext
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         await hub.in_thread(hub.blobs.expire_uploads, hub.settings.upload_lifetime)
+        writing = asyncio.create_task(_write_figures(hub))
         yield
+        writing.cancel()
+        await hub.in_thread(hub.figures.flush)
 
     return lifespan
+
+
+async def _write_figures(hub: Hub) -> None:
+    while True:
+        await asyncio.sleep(_FIGURES_SECONDS)
+        try:
+            await hub.in_thread(hub.figures.flush)
+        except (MoldarError, SQLAlchemyError) as error:  # they are kept, and written with the next ones
+            _LOG.error("cannot write figures: %s", error)
 
 
 def create_app(hub: Hub) -> HubApp:

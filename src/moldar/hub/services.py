@@ -17,9 +17,11 @@ from moldar.hub.bearer import BearerTokens
 from moldar.hub.blobs import Blobs
 from moldar.hub.clock import Clock, system_clock
 from moldar.hub.database import Database, make_private_directory
+from moldar.hub.figures import Figures
 from moldar.hub.keys import load_form_secret, load_signing_key
 from moldar.hub.manifests import Manifests
 from moldar.hub.passwords import Passwords, Throttle
+from moldar.hub.readmes import Readmes
 from moldar.hub.repositories import Repositories
 from moldar.hub.settings import SERVICE, HubSettings
 from moldar.hub.storage import BlobStorage, FileStorage
@@ -52,6 +54,8 @@ class Hub:
             limit=settings.manifest_limit,
             allow_sparse=settings.allow_sparse_indexes,
         )
+        self.readmes = Readmes(self.database, clock)
+        self.figures = Figures(self.database, clock)
         self._threads = ThreadPoolExecutor(min(32, (os.cpu_count() or 1) * 8), "hub")
         self._hashing = ThreadPoolExecutor(2, "hub-passwords")
         self.layer_thread = ThreadPoolExecutor(1, "hub-layers")

@@ -2,19 +2,23 @@
 
 from typing import Any
 
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import Response
 
 from moldar.hub.access import DELETE, may_manage
+from moldar.hub.figures import Figure
 from moldar.hub.imageview import ImageViews
 from moldar.hub.layer_views import LayerViews
+from moldar.hub.plot import bars
 from moldar.hub.refusals import Refusal
-from moldar.hub.repositories import Audience, Repository
+from moldar.hub.repositories import Audience, Listed, Repository
 from moldar.hub.web_support import FormRefused, Pages, Visit
 from moldar.hub.web_tags import TagPages, split_address
 from moldar.remote.wire import valid_tag
 
 PER_PAGE = 24
+PLOT_DAYS = 30
 TAGS_PER_PAGE = 25
 
 
@@ -36,8 +40,10 @@ class RepositoryPages:
         )
         values: dict[str, Any] = {"query": query, "page": page, "more": len(found) > PER_PAGE}
         values["repositories"] = found[:PER_PAGE]
+        values["figures"] = self._figures(found)
         if visit.account and not query and page == 0:
             values["own"] = self._hub.repositories.search(_audience(visit), below=visit.account.name, limit=6)
+            values["figures"] |= self._figures(values["own"])
         return self._pages.render(visit, "home.html", values)
 
     async def profile(self, request: Request) -> Response:
@@ -53,10 +59,14 @@ class RepositoryPages:
             "owner": owner.name,
             "since": owner.created,
             "repositories": found[:PER_PAGE],
+            "figures": self._figures(found),
             "page": page,
             "more": len(found) > PER_PAGE,
         }
         return self._pages.render(visit, "profile.html", values)
+
+    def _figures(self, found: list[Listed]) -> dict[int, Figure]:
+        return self._hub.figures.of([entry.repository.id for entry in found])
 
     async def repository(self, request: Request) -> Response:
         """`/r/…`: a repository, or an image of one."""
@@ -77,9 +87,22 @@ class RepositoryPages:
             "page": page,
             "more": len(tags) > TAGS_PER_PAGE,
             "may_manage": may_manage(visit.principal, repository.name),
-            "may_delete": self._pages.may(visit, DELETE, repository.name),
+            **await self._hub.in_thread(self._surroundings, visit, repository),
         }
         return self._pages.render(visit, "repository.html", values)
+
+    def _surroundings(self, visit: Visit, repository: Repository) -> dict[str, Any]:
+        """README, stars and pulls."""
+        figures = self._hub.figures
+        days = figures.pulls_by_day(repository.id, PLOT_DAYS)
+        return {
+            "readme": Markup(self._hub.readmes.html(repository.id)),  # made safe by readmes.render
+            "readme_source": self._hub.readmes.get(repository.id),
+            "figure": figures.of([repository.id]).get(repository.id, Figure()),
+            "has_star": bool(visit.account and figures.has_star(repository.id, visit.account.id)),
+            "days": bars(days),
+            "recent": sum(days),
+        }
 
     async def _change(self, visit: Visit, repository: Repository) -> Response:
         try:
@@ -95,6 +118,14 @@ class RepositoryPages:
         elif action == "describe" and manages:
             text = form.get("description", "")
             await self._hub.in_thread(self._hub.repositories.set_description, repository, text)
+        elif action == "readme" and manages:
+            try:
+                await self._hub.in_thread(self._hub.readmes.put, repository.id, form.get("content", ""))
+            except Refusal as error:
+                return self._pages.render(visit, "message.html", {"title": error.message}, status=error.status)
+        elif action in ("star", "unstar") and visit.account:
+            starred = action == "star"
+            await self._hub.in_thread(self._hub.figures.set_star, repository.id, visit.account.id, starred)
         elif action == "delete-tag" and valid_tag(tag) and self._pages.may(visit, DELETE, repository.name):
             try:
                 await self._hub.in_thread(self._hub.manifests.delete, repository.name, tag)

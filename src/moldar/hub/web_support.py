@@ -29,7 +29,7 @@ from moldar.remote.wire import valid_repository
 HERE = os.path.dirname(__file__)
 SESSION_COOKIE = "moldar_session"
 FORM_COOKIE = "moldar_form"
-_FORM_LIMIT = 64 * 1024
+_FORM_LIMIT = 512 * 1024
 _FORM_COOKIE_SECONDS = 30 * 24 * 3600
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
