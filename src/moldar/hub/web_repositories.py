@@ -13,6 +13,7 @@ from moldar.hub.layer_views import LayerViews
 from moldar.hub.plot import bars
 from moldar.hub.refusals import Refusal
 from moldar.hub.repositories import Audience, Listed, Repository
+from moldar.hub.web_compare import ComparePage
 from moldar.hub.web_support import FormRefused, Pages, Visit
 from moldar.hub.web_tags import TagPages, split_address
 from moldar.remote.wire import valid_tag
@@ -30,6 +31,7 @@ class RepositoryPages:
         self._hub = pages.hub
         self._views = ImageViews(pages.hub)
         self._tags = TagPages(pages, self._views, LayerViews(pages.hub))
+        self._compare = ComparePage(pages, self._tags)
 
     async def home(self, request: Request) -> Response:
         visit = self._pages.visit(request)
@@ -77,6 +79,8 @@ class RepositoryPages:
             return self._pages.not_found(visit)
         if request.method == "POST":
             return await self._change(visit, repository)
+        if reference and "with" in request.query_params:
+            return await self._compare.show(visit, repository, reference)
         if reference:
             return await self._tags.show(visit, repository, reference)
         page = _page_number(request)

@@ -124,3 +124,31 @@ def test_a_digest_is_no_key_to_another_repository(server: Running, browser: http
     assert page.status_code == 200
     assert "top-secret" not in page.text
     assert "the hub does not have its bytes" in page.text
+
+
+def test_comparing_two_tags(server: Running, browser: httpx.Client) -> None:
+    base = tar(("a", b"1"), ("var/lib/dpkg/status", b"Package: bash\nVersion: 5.1\n\n"))
+    with server.client("alice") as alice:
+        one = {"os": "linux", "config": {"Env": ["A=1", "B=1"], "Cmd": ["x"], "Labels": {HOSTILE: HOSTILE}}}
+        two = {"os": "linux", "config": {"Env": ["A=2", "B=1"], "User": "app"}}
+        push_layers(alice, "alice/compared", "v1", [base, tar(("gone", b"1"))], one)
+        status = b"Package: bash\nVersion: 5.2\n\nPackage: curl\nVersion: 8\n\n"
+        push_layers(alice, "alice/compared", "v2", [base, tar(("var/lib/dpkg/status", status), (HOSTILE, b""))], two)
+    assert "Compare" in browser.get("/r/alice/compared:v1").text
+    page = unescape(browser.get("/r/alice/compared:v1?with=v2").text)
+    for shown in (
+        "ENV A",
+        "<del>1</del> <ins>2</ins>",
+        "USER",
+        "CMD",
+        "<del>5.1</del> <ins>5.2</ins>",
+        "curl",
+        "gone",
+    ):
+        assert shown in page, shown
+    assert "ENV B" not in page
+    assert "<script>alert" not in browser.get("/r/alice/compared:v1?with=v2").text
+    for wrong in ("with=", "with=none", "with=../x", "with=v2&platform=x"):
+        assert browser.get(f"/r/alice/compared:v1?{wrong}").status_code == 404
+    same = browser.get("/r/alice/compared:v1?with=v1").text
+    assert "No difference" in same
