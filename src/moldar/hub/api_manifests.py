@@ -6,7 +6,7 @@ from typing import Any
 from moldar.hub.api_support import Call, Lookups, digest_in, page_of
 from moldar.hub.refusals import Refusal
 from moldar.hub.services import Hub
-from moldar.image.model import OCI_INDEX
+from moldar.image.model import MANIFEST_TYPES, OCI_INDEX
 from moldar.remote.wire import (
     DIGEST_HEADER,
     FILTERS_HEADER,
@@ -44,6 +44,8 @@ class ManifestRoutes:
             await exchange.respond(304, {"ETag": answer.etag, DIGEST_HEADER: answer.stored.digest})
             return
         body = b"" if exchange.method == "HEAD" else answer.stored.content
+        if body and answer.stored.media_type in MANIFEST_TYPES:
+            self._hub.figures.note_pull(call.repository)
         await exchange.respond_raw(200, answer.headers, body)
 
     async def put(self, call: Call) -> None:

@@ -6,9 +6,11 @@ import logging
 import traceback
 from collections.abc import AsyncIterator, Callable
 
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect
 
+from moldar.errors import MoldarError
 from moldar.hub.api import TOKEN_PATH, RegistryApi
 from moldar.hub.api_tokens import TokenEndpoint
 from moldar.hub.authentication import Authenticator
@@ -17,6 +19,7 @@ from moldar.hub.services import Hub
 from moldar.hub.web import web_routes
 
 _FIRST_COLLECTION = 60.0
+_FIGURES_SECONDS = 60
 _LOG = logging.getLogger("moldar.hub")
 
 
@@ -50,9 +53,11 @@ def _lifespan(hub: Hub) -> Callable[[Starlette], contextlib.AbstractAsyncContext
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         await hub.in_thread(hub.blobs.expire_uploads, hub.settings.upload_lifetime)
-        collecting = asyncio.create_task(_collect_now_and_then(hub))
+        tasks = [asyncio.create_task(_collect_now_and_then(hub)), asyncio.create_task(_write_figures(hub))]
         yield
-        collecting.cancel()
+        for task in tasks:
+            task.cancel()
+        await hub.in_thread(hub.figures.flush)
 
     return lifespan
 
@@ -69,6 +74,15 @@ async def _collect_now_and_then(hub: Hub) -> None:
             if not found.is_nothing:
                 _LOG.info("garbage collection: %s", found)
         await asyncio.sleep(max(pause - _FIRST_COLLECTION, 0))
+
+
+async def _write_figures(hub: Hub) -> None:
+    while True:
+        await asyncio.sleep(_FIGURES_SECONDS)
+        try:
+            await hub.in_thread(hub.figures.flush)
+        except (MoldarError, SQLAlchemyError) as error:  # they are kept, and written with the next ones
+            _LOG.error("cannot write figures: %s", error)
 
 
 def create_app(hub: Hub) -> HubApp:

@@ -137,3 +137,28 @@ UPLOADS = Table(
     Column("algorithm", String(16), nullable=False),
     Column("started", BigInteger, nullable=False),
 )
+
+READMES = Table(
+    "readmes",
+    METADATA,
+    Column("repository_id", Integer, ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True),
+    Column("content", Text, nullable=False),
+    Column("updated", BigInteger, nullable=False),
+)
+
+STARS = Table(
+    "stars",
+    METADATA,
+    Column("repository_id", Integer, ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True),
+    Column("account_id", Integer, ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True, index=True),
+    Column("created", BigInteger, nullable=False),
+)
+
+PULLS = Table(
+    "pulls",
+    METADATA,
+    Column("repository_id", Integer, ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True),
+    Column("day", Integer, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+)
+"""`day`: days since 1970-01-01 UTC."""

@@ -17,10 +17,12 @@ from moldar.hub.bearer import BearerTokens
 from moldar.hub.blobs import Blobs
 from moldar.hub.clock import Clock, system_clock
 from moldar.hub.database import Database, make_private_directory
+from moldar.hub.figures import Figures
 from moldar.hub.garbage import Collected, Collector
 from moldar.hub.keys import load_form_secret, load_signing_key
 from moldar.hub.manifests import Manifests
 from moldar.hub.passwords import Passwords, Throttle
+from moldar.hub.readmes import Readmes
 from moldar.hub.repositories import Repositories
 from moldar.hub.settings import SERVICE, HubSettings
 from moldar.hub.storage import BlobStorage, FileStorage
@@ -54,9 +56,12 @@ class Hub:
             allow_sparse=settings.allow_sparse,
         )
         self.collector = Collector(self.database, self.storage, self.blobs, clock)
-        self._closing = threading.Event()
+        self.readmes = Readmes(self.database, clock)
+        self.figures = Figures(self.database, clock)
         self._threads = ThreadPoolExecutor(min(32, (os.cpu_count() or 1) * 8), "hub")
         self._hashing = ThreadPoolExecutor(2, "hub-passwords")
+        self.layer_thread = ThreadPoolExecutor(1, "hub-layers")
+        self.closing = threading.Event()
 
     async def in_thread(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """What waits for the disk: fsync, transactions, reading an upload again."""
@@ -72,10 +77,11 @@ class Hub:
 
     def collect_garbage(self) -> Collected:
         """One garbage collection by the settings; ends early when the hub closes."""
-        return self.collector.collect(self.settings.gc_grace, self.settings.upload_lifetime, self._closing)
+        return self.collector.collect(self.settings.gc_grace, self.settings.upload_lifetime, self.closing)
 
     def close(self) -> None:
-        self._closing.set()
+        self.closing.set()
+        self.layer_thread.shutdown(cancel_futures=True)
         self._threads.shutdown(cancel_futures=True)
         self._hashing.shutdown(cancel_futures=True)
         self.database.close()

@@ -9,6 +9,7 @@ from starlette.routing import BaseRoute, Route
 from moldar.hub.authentication import Authenticator
 from moldar.hub.services import Hub
 from moldar.hub.web_accounts import AccountPages
+from moldar.hub.web_readme import ReadmeApi
 from moldar.hub.web_repositories import RepositoryPages
 from moldar.hub.web_support import HERE, SECURITY_HEADERS, Pages
 
@@ -20,6 +21,7 @@ def web_routes(hub: Hub, authenticator: Authenticator) -> list[BaseRoute]:
     pages = Pages(hub)
     accounts = AccountPages(pages, authenticator)
     repositories = RepositoryPages(pages)
+    readme = ReadmeApi(hub, authenticator)
     assets = frozenset(os.listdir(os.path.join(HERE, "static")))
 
     async def static(request: Request) -> Response:
@@ -46,6 +48,7 @@ def web_routes(hub: Hub, authenticator: Authenticator) -> list[BaseRoute]:
         Route("/settings/tokens/{number:int}/revoke", accounts.revoke, methods=["POST"]),
         Route("/u/{name}", repositories.profile),
         Route("/r/{name:path}", repositories.repository, methods=both),
+        Route("/api/v1/repositories/{name:path}/readme", readme.handle, methods=["GET", "PUT"]),
         Route("/static/{name}", static),
         Route("/health", health),
         Route("/{path:path}", unknown),

@@ -2,17 +2,24 @@
 
 from typing import Any
 
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moldar.hub.access import DELETE, PULL, Verdict, decide, may_manage
+from moldar.hub.access import DELETE, may_manage
+from moldar.hub.figures import Figure
 from moldar.hub.imageview import ImageViews
+from moldar.hub.layer_views import LayerViews
+from moldar.hub.plot import bars
 from moldar.hub.refusals import Refusal
-from moldar.hub.repositories import Audience, Repository
+from moldar.hub.repositories import Audience, Listed, Repository
+from moldar.hub.web_compare import ComparePage
 from moldar.hub.web_support import FormRefused, Pages, Visit
-from moldar.remote.wire import valid_repository, valid_tag
+from moldar.hub.web_tags import TagPages, split_address
+from moldar.remote.wire import valid_tag
 
 PER_PAGE = 24
+PLOT_DAYS = 30
 TAGS_PER_PAGE = 25
 
 
@@ -23,6 +30,8 @@ class RepositoryPages:
         self._pages = pages
         self._hub = pages.hub
         self._views = ImageViews(pages.hub)
+        self._tags = TagPages(pages, self._views, LayerViews(pages.hub))
+        self._compare = ComparePage(pages, self._tags)
 
     async def home(self, request: Request) -> Response:
         visit = self._pages.visit(request)
@@ -33,8 +42,10 @@ class RepositoryPages:
         )
         values: dict[str, Any] = {"query": query, "page": page, "more": len(found) > PER_PAGE}
         values["repositories"] = found[:PER_PAGE]
+        values["figures"] = self._figures(found)
         if visit.account and not query and page == 0:
             values["own"] = self._hub.repositories.search(_audience(visit), below=visit.account.name, limit=6)
+            values["figures"] |= self._figures(values["own"])
         return self._pages.render(visit, "home.html", values)
 
     async def profile(self, request: Request) -> Response:
@@ -50,35 +61,52 @@ class RepositoryPages:
             "owner": owner.name,
             "since": owner.created,
             "repositories": found[:PER_PAGE],
+            "figures": self._figures(found),
             "page": page,
             "more": len(found) > PER_PAGE,
         }
         return self._pages.render(visit, "profile.html", values)
 
+    def _figures(self, found: list[Listed]) -> dict[int, Figure]:
+        return self._hub.figures.of([entry.repository.id for entry in found])
+
     async def repository(self, request: Request) -> Response:
+        """`/r/…`: a repository, or an image of one."""
         visit = self._pages.visit(request)
-        repository = self._visible(visit, request.path_params["name"])
+        name, reference = split_address(request.path_params["name"])
+        repository = self._pages.visible(visit, name)
         if repository is None:
             return self._pages.not_found(visit)
         if request.method == "POST":
             return await self._change(visit, repository)
+        if reference and "with" in request.query_params:
+            return await self._compare.show(visit, repository, reference)
+        if reference:
+            return await self._tags.show(visit, repository, reference)
         page = _page_number(request)
         tags = self._hub.manifests.tags(repository.name, offset=page * TAGS_PER_PAGE, limit=TAGS_PER_PAGE + 1)
-        chosen = request.query_params.get("tag", tags[0].name if tags else "")
-        shown = self._image(repository.name, chosen, request.query_params.get("platform", ""))
-        if shown is None and "tag" in request.query_params:
-            return self._pages.not_found(visit)
         values: dict[str, Any] = {
             "repository": repository,
             "tags": [(tag, self._views.summary(repository.name, tag.digest)) for tag in tags[:TAGS_PER_PAGE]],
             "page": page,
             "more": len(tags) > TAGS_PER_PAGE,
-            "chosen": chosen,
             "may_manage": may_manage(visit.principal, repository.name),
-            "may_delete": self._may(visit, DELETE, repository.name),
-            **(shown or {}),
+            **await self._hub.in_thread(self._surroundings, visit, repository),
         }
         return self._pages.render(visit, "repository.html", values)
+
+    def _surroundings(self, visit: Visit, repository: Repository) -> dict[str, Any]:
+        """README, stars and pulls."""
+        figures = self._hub.figures
+        days = figures.pulls_by_day(repository.id, PLOT_DAYS)
+        return {
+            "readme": Markup(self._hub.readmes.html(repository.id)),  # made safe by readmes.render
+            "readme_source": self._hub.readmes.get(repository.id),
+            "figure": figures.of([repository.id]).get(repository.id, Figure()),
+            "has_star": bool(visit.account and figures.has_star(repository.id, visit.account.id)),
+            "days": bars(days),
+            "recent": sum(days),
+        }
 
     async def _change(self, visit: Visit, repository: Repository) -> Response:
         try:
@@ -94,7 +122,15 @@ class RepositoryPages:
         elif action == "describe" and manages:
             text = form.get("description", "")
             await self._hub.in_thread(self._hub.repositories.set_description, repository, text)
-        elif action == "delete-tag" and valid_tag(tag) and self._may(visit, DELETE, repository.name):
+        elif action == "readme" and manages:
+            try:
+                await self._hub.in_thread(self._hub.readmes.put, repository.id, form.get("content", ""))
+            except Refusal as error:
+                return self._pages.render(visit, "message.html", {"title": error.message}, status=error.status)
+        elif action in ("star", "unstar") and visit.account:
+            starred = action == "star"
+            await self._hub.in_thread(self._hub.figures.set_star, repository.id, visit.account.id, starred)
+        elif action == "delete-tag" and valid_tag(tag) and self._pages.may(visit, DELETE, repository.name):
             try:
                 await self._hub.in_thread(self._hub.manifests.delete, repository.name, tag)
             except Refusal:
@@ -102,25 +138,6 @@ class RepositoryPages:
         else:
             return self._pages.not_found(visit)
         return self._pages.redirect(here)
-
-    def _visible(self, visit: Visit, name: str) -> Repository | None:
-        """The repository, if it exists and the visitor may see it: otherwise the two cannot be told apart."""
-        if not valid_repository(name) or not self._may(visit, PULL, name):
-            return None
-        return self._hub.repositories.find(name)
-
-    def _may(self, visit: Visit, action: str, name: str) -> bool:
-        place, _ = self._hub.repositories.place(name)
-        return decide(visit.principal, action, place, self._hub.policy) is Verdict.ALLOWED
-
-    def _image(self, repository: str, tag: str, platform: str) -> dict[str, Any] | None:
-        """What the page shows of one tag; None when there is no such tag."""
-        if not valid_tag(tag) or self._hub.manifests.get(repository, tag) is None:
-            return None
-        platforms = self._views.platforms(repository, tag)
-        chosen = next((link for link in platforms if link.name == platform), platforms[0] if platforms else None)
-        image = self._views.image(repository, chosen.digest if chosen else tag)
-        return {"platforms": platforms, "platform": chosen.name if chosen else "", "image": image}
 
 
 def _audience(visit: Visit) -> Audience:

@@ -11,23 +11,25 @@ import secrets
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, parse_qsl, quote, urlencode, urlsplit
 
 from jinja2 import Environment, FileSystemLoader
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from moldar.hub.access import ANONYMOUS, Principal
+from moldar.hub.access import ANONYMOUS, PULL, Principal, Verdict, decide
 from moldar.hub.accounts import Account
 from moldar.hub.exchange import client_address
 from moldar.hub.imageview import command_text
 from moldar.hub.language import Language, choose
+from moldar.hub.repositories import Repository
 from moldar.hub.services import Hub
+from moldar.remote.wire import valid_repository
 
 HERE = os.path.dirname(__file__)
 SESSION_COOKIE = "moldar_session"
 FORM_COOKIE = "moldar_form"
-_FORM_LIMIT = 64 * 1024
+_FORM_LIMIT = 512 * 1024
 _FORM_COOKIE_SECONDS = 30 * 24 * 3600
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
@@ -136,13 +138,24 @@ class Pages:
             "query": "",
             **(values or {}),
         }
-        response = HTMLResponse(self._templates.get_template(template).render(context), status)
+        text = self._templates.get_template(template).render(context)
+        response = HTMLResponse(text.encode("utf-8", "replace"), status)  # JSON may hold halves of characters
         response.headers.update(SECURITY_HEADERS)
         response.headers["Cache-Control"] = "private, no-store"
         response.headers["Vary"] = "Cookie, Accept-Language"
         if visit.sets_form_cookie:
             self.set_cookie(response, FORM_COOKIE, visit.form_cookie, _FORM_COOKIE_SECONDS)
         return response
+
+    def may(self, visit: Visit, action: str, name: str) -> bool:
+        place, _ = self.hub.repositories.place(name)
+        return decide(visit.principal, action, place, self.hub.policy) is Verdict.ALLOWED
+
+    def visible(self, visit: Visit, name: str) -> Repository | None:
+        """The repository, if it exists and the visitor may see it: otherwise the two cannot be told apart."""
+        if not valid_repository(name) or not self.may(visit, PULL, name):
+            return None
+        return self.hub.repositories.find(name)
 
     def not_found(self, visit: Visit) -> Response:
         return self.render(visit, "message.html", {"title": visit.language.text("Page not found")}, status=404)
@@ -171,6 +184,36 @@ def local_path(target: str) -> str:
     """`target` when it is a path on this host, else `/`."""
     is_path = target.startswith("/") and not target.startswith(("//", "/\\"))
     return target if is_path and target.isprintable() and "\\" not in target else "/"
+
+
+def shown_name(text: str) -> str:
+    """A name from somebody's archive as visible text: control characters and what turns text around are escaped."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _escaped(char) for char in text)
+
+
+def _escaped(char: str) -> str:
+    number = ord(char)
+    if 0xDC80 <= number <= 0xDCFF:  # a byte that is no UTF-8
+        return f"\\x{number - 0xDC00:02x}"
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{{{number:x}}}"
+
+
+def byte_query(request: Request) -> dict[str, str]:
+    """The query's parameters; bytes that are no UTF-8 survive, as in names of files."""
+    raw = request.scope["query_string"].decode("latin-1")
+    try:
+        return dict(parse_qsl(raw, errors="surrogateescape", max_num_fields=50))
+    except ValueError:
+        return {}
+
+
+def byte_link(path: str, /, **parameters: str) -> str:
+    """A link with parameters that `byte_query` gives back."""
+    kept = {name: value for name, value in parameters.items() if value}
+    query = urlencode(kept, errors="surrogateescape")
+    return quote(path, safe="/:@") + (f"?{query}" if query else "")
 
 
 def _asset_versions() -> dict[str, str]:

@@ -31,13 +31,14 @@ class Readable(Protocol):
 class _Pending:
     """What extended headers said about the next member."""
 
-    __slots__ = ("link", "name", "records", "special")
+    __slots__ = ("link", "name", "records", "size", "special")
 
     def __init__(self) -> None:
         self.name: bytes | None = None
         self.link: bytes | None = None
         self.records: dict[bytes, bytes] = {}
         self.special = False
+        self.size = 0
 
 
 class Source(Protocol):
@@ -292,6 +293,9 @@ def _describe(source: Source, header: Header, pending: _Pending, defaults: dict[
         _set_defaults(defaults, parse_records(body))
         return
     pending.special = True
+    pending.size += header.size
+    if pending.size > 4 * _SPECIAL_LIMIT:
+        raise BadLayer("too many extended headers for one member", text_of(header.name))
     if kind == b"L":
         pending.name = body.partition(b"\0")[0]
     elif kind == b"K":
@@ -307,6 +311,8 @@ def _set_defaults(defaults: dict[bytes, bytes], records: dict[bytes, bytes]) -> 
         defaults[key] = value
         if not value:
             del defaults[key]
+    if sum(len(key) + len(value) for key, value in defaults.items()) > _SPECIAL_LIMIT:
+        raise BadLayer("global headers that say too much")
 
 
 def _decimal(value: bytes, key: bytes, name: bytes) -> int:

@@ -1,5 +1,7 @@
 """Who may do what: the decision itself, and a matrix of every route for everyone over a real server."""
 
+import sqlite3
+import time
 from collections.abc import Callable, Iterator
 
 import httpx
@@ -171,6 +173,8 @@ def routes(repository: str, digests: dict[str, str]) -> list[tuple[str, str, str
         ("push", "PUT", f"{base}/blobs/uploads/00000000-0000-0000-0000-000000000000?digest={ZERO}"),
         ("push", "DELETE", f"{base}/blobs/uploads/00000000-0000-0000-0000-000000000000"),
         ("push", "PUT", f"{base}/manifests/other"),
+        ("pull", "GET", f"/api/v1/repositories/{repository}/readme"),
+        ("push", "PUT", f"/api/v1/repositories/{repository}/readme"),
         ("delete", "DELETE", f"{base}/manifests/none"),
         ("delete", "DELETE", f"{base}/blobs/{ZERO}"),
     ]
@@ -224,6 +228,44 @@ def access_tokens(server: Running) -> dict[str, str]:
     return {name: create_token(server.data, name, "all", actions=ACTIONS)[1] for name in ("alice", "bob", "boss")}
 
 
+@pytest.mark.parametrize("scheme", ["access token", "bearer"])
+@pytest.mark.parametrize("actions", [("pull",), ("pull", "push"), ("delete",)])
+@pytest.mark.parametrize("pattern", [PRIVATE, "alice/matrix-priv", "alice/*"])
+def test_a_limited_token_over_every_route(
+    server: Running, content: dict[str, str], scheme: str, actions: tuple[str, ...], pattern: str
+) -> None:
+    """Its own actions in its own repositories and nothing else, whatever the account may do."""
+    secret = create_token(server.data, "alice", "limited", actions=actions, repositories=(pattern,))[1]
+    for repository in (PRIVATE, MISSING):
+        covered = pattern in (repository, "alice/*", "*")
+        bearer = ""
+        if scheme == "bearer":
+            with Client(server.url, ("alice", secret)) as client:
+                parameters = {"scope": f"repository:{repository}:pull,push,delete"}
+                bearer = client.get("/auth/token", params=parameters).json()["token"]
+        with Client(server.url, None if bearer else ("alice", secret), bearer) as client:
+            for action, method, path in routes(repository, content):
+                status = client.request(method, path).status_code
+                if covered and action in actions:
+                    assert status not in (401, 403), (method, path)
+                else:
+                    assert status == (403 if scheme == "access token" else 401), (method, path)
+
+
+def test_an_expired_token_is_none(server: Running, content: dict[str, str]) -> None:
+    secret = create_token(server.data, "alice", "short", actions=ACTIONS, days=1)[1]
+    with Client(server.url, ("alice", secret)) as client:
+        assert client.get(f"/v2/{PRIVATE}/tags/list").status_code == 200
+        bearer = client.get("/auth/token", params={"scope": f"repository:{PRIVATE}:pull"}).json()["token"]
+        with sqlite3.connect(f"{server.data}/hub.db", timeout=30) as database:
+            database.execute("UPDATE access_tokens SET expires = ? WHERE name = 'short'", (int(time.time()),))
+        database.close()
+        assert client.get(f"/v2/{PRIVATE}/tags/list").status_code == 401
+        assert client.get("/auth/token").status_code == 401
+    with Client(server.url, token=bearer) as client:
+        assert client.get(f"/v2/{PRIVATE}/tags/list").status_code == 401
+
+
 @pytest.mark.parametrize("user", ["", "bob"])
 @pytest.mark.parametrize("scheme", ["basic", "bearer"])
 def test_private_and_missing_cannot_be_told_apart(
@@ -240,7 +282,9 @@ def test_private_and_missing_cannot_be_told_apart(
             paths = [(method, path) for _, method, path in routes(repository, content)]
             paths += [
                 ("GET", f"/r/{repository}"),
-                ("GET", f"/r/{repository}?tag=latest"),
+                ("GET", f"/r/{repository}:latest"),
+                ("GET", f"/r/{repository}:latest?layer=1&path=etc"),
+                ("GET", f"/r/{repository}@{ZERO}"),
                 ("POST", f"/r/{repository}"),
             ]
             for method, path in paths:
