@@ -266,6 +266,30 @@ def test_large_and_sparse_files(snapshots: OverlaySnapshots) -> None:
         assert asked(workspace, 0) >= {("content", "large"), ("content", "sparse")}
 
 
+def test_more_files_than_a_process_may_open(snapshots: OverlaySnapshots) -> None:
+    def fill(directory: str) -> int:
+        for number in range(1100):
+            Path(directory, f"{number:04d}").write_bytes(b"%04d" % number * 50_000)
+        return 1
+
+    snapshots.unpack((BASE,), fill)
+    with snapshots.prepare((BASE,), [0]) as workspace:
+        for part in (0, 1):
+            for number in range(1100):
+                descriptor = os.open(f"{workspace.path}/{number:04d}", os.O_RDONLY)
+                assert os.pread(descriptor, 4, 150_000 * part) == b"%04d" % number
+                os.close(descriptor)
+        assert len(asked(workspace, 0)) == 2200
+
+
+def test_overlay_marks_that_no_layer_has_are_not_noted(stacked: OverlaySnapshots) -> None:
+    with stacked.prepare(STACK, [1]) as workspace:
+        run(workspace, "/bin/cat /app/app.py")
+        questions = workspace.questions()
+    assert questions is not None
+    assert {kind for kind, _ in questions[1] if kind.startswith("attribute")} == {"attribute trusted.overlay.opaque"}
+
+
 def test_programs_run_from_a_view(stacked: OverlaySnapshots) -> None:
     with stacked.prepare(STACK, [0, 1]) as workspace:
         assert run(workspace, "test -x /bin/busybox") == 0

@@ -43,9 +43,12 @@ _FOREVER = 1 << 31
 _MINOR = 45
 _MOST_READ = 1 << 20
 _REQUEST = 16384
-_OPEN_FILES = 32
+_OPEN_FILES = 512  # of all layers together; most systems allow 1024
 # ASYNC_READ, PARALLEL_DIROPS, ABORT_ERROR, MAX_PAGES, CACHE_SYMLINKS, INIT_EXT; never READDIRPLUS: it hides lookups
 _FLAGS = 1 << 0 | 1 << 18 | 1 << 21 | 1 << 22 | 1 << 23 | 1 << 30
+# Overlayfs asks for these of every file and directory. With our mount options it makes none but origins, which change
+# nothing then, and unpacking drops them: their absence says nothing about a layer, so only their presence is noted.
+_NOT_IN_LAYERS = (b"trusted.overlay.metacopy", b"trusted.overlay.redirect", b"trusted.overlay.origin")
 _LOOKUP, _GETATTR, _READLINK, _READ, _STATFS_CODE, _GETXATTR, _LISTXATTR = 1, 3, 5, 15, 17, 22, 23
 _INIT, _READDIR, _LSEEK, _IOCTL = 26, 28, 46, 39
 _SILENT = (2, 36, 42)  # FORGET, INTERRUPT, BATCH_FORGET
@@ -62,9 +65,10 @@ _HONEST = (
 class Layer:
     """One mount: answers its requests and notes the questions. Paths are absolute until the log is written."""
 
-    def __init__(self, device: int, root: bytes) -> None:
+    def __init__(self, device: int, root: bytes, most_open: int) -> None:
         self.trouble = ""
         self._device = device
+        self._most_open = most_open
         self._root = root
         self._asked: set[tuple[str, bytes]] = set()
         self._paths = {1: root}
@@ -125,10 +129,13 @@ class Layer:
 
     def _reply(self, head: bytes, data: bytes | memoryview) -> None:
         try:
-            os.writev(self._device, (head, data))
+            if isinstance(data, bytes):
+                os.write(self._device, head + data)
+            else:
+                os.writev(self._device, (head, data))
         except OSError as error:
-            if error.errno != errno.ENOENT:  # the request was interrupted
-                raise OSError(errno.ENODEV, "the reply was refused") from error
+            if error.errno != errno.ENOENT:  # not just an interrupted request: nobody must wait for a reply
+                os._exit(2)
 
     def _other(self, code: int) -> bytes:
         if code in _EMPTY:
@@ -190,7 +197,16 @@ class Layer:
         offset, size = _READ_IN.unpack_from(request, _IN.size)
         self._note_content(node)
         buffer = self._buffer[: min(size, _MOST_READ)]
-        return buffer[: os.preadv(self._file(node), (buffer,), offset)]
+        descriptor = self._files.get(node)
+        if descriptor is not None:
+            return buffer[: os.preadv(descriptor, (buffer,), offset)]
+        descriptor = self._open(node)
+        read = os.preadv(descriptor, (buffer,), offset)
+        if read < size:  # that was its end: most files are read at once
+            os.close(descriptor)
+        else:
+            self._keep_open(node, descriptor)
+        return buffer[:read]
 
     def _note_content(self, node: int) -> None:
         if node not in self._read:
@@ -198,20 +214,23 @@ class Layer:
             if node not in self._linked:  # the entry's answer covers it
                 self._asked.add(("content", self._paths[node]))
 
-    def _file(self, node: int) -> int:
-        """A descriptor to read from; the last few are kept open."""
-        descriptor = self._files.get(node)
-        if descriptor is None:
-            if len(self._files) >= _OPEN_FILES:
-                os.close(self._files.pop(next(iter(self._files))))
-            descriptor = os.open(self._paths[node], os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            self._files[node] = descriptor
-        return descriptor
+    def _open(self, node: int) -> int:
+        return os.open(self._paths[node], os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+    def _keep_open(self, node: int, descriptor: int) -> None:
+        """For the next request; all are closed when there are many, as nothing tells when a file is done with."""
+        if len(self._files) >= self._most_open:
+            for other in self._files.values():
+                os.close(other)
+            self._files.clear()
+        self._files[node] = descriptor
 
     def _lseek(self, node: int, body: bytes) -> bytes:
         offset, whence = _SEEK_IN.unpack_from(body)
         self._note_content(node)
-        return struct.pack("=Q", os.lseek(self._file(node), offset, whence))
+        if node not in self._files:
+            self._keep_open(node, self._open(node))
+        return struct.pack("=Q", os.lseek(self._files[node], offset, whence))
 
     def _readdir(self, node: int, body: bytes) -> bytes:
         offset, size = _READ_IN.unpack_from(body)
@@ -240,9 +259,15 @@ class Layer:
         return entries
 
     def _getxattr(self, node: int, body: bytes) -> bytes:
-        path, name = self._paths[node], os.fsdecode(body[8:-1])
-        self._asked.add((f"attribute {name}", path))
-        return _sized(os.getxattr(path, name, follow_symlinks=False), body)
+        path, name = self._paths[node], body[8:-1]
+        if name not in _NOT_IN_LAYERS:
+            self._note_attribute(path, name)
+        value = os.getxattr(path, name, follow_symlinks=False)
+        self._note_attribute(path, name)
+        return _sized(value, body)
+
+    def _note_attribute(self, path: bytes, name: bytes) -> None:
+        self._asked.add(("attribute " + os.fsdecode(name), path))
 
     def _listxattr(self, node: int, body: bytes) -> bytes:
         path = self._paths[node]
@@ -296,7 +321,8 @@ def _log(layers: list[Layer]) -> bytes:
 
 def main() -> None:
     """Serve until the builder asks for the log, or is gone."""
-    layers = [Layer(3 + number, os.fsencode(root)) for number, root in enumerate(sys.argv[1:])]
+    roots = [os.fsencode(root) for root in sys.argv[1:]]
+    layers = [Layer(3 + number, root, _OPEN_FILES // len(roots) + 1) for number, root in enumerate(roots)]
     for layer in layers:
         _thread.start_new_thread(layer.serve, ())
     asked = os.read(0, 1)
