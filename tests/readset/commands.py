@@ -1,6 +1,7 @@
 """What RUN commands do to copied files, as a list. They run in /app, and what they print is part of the result.
 
-None prints what is no part of a copied layer's identity: times; sizes, link counts and inode numbers of directories.
+None prints what is no part of a copied layer's identity: times; sizes, link counts and inode numbers of directories;
+the order in which a directory lists its names.
 """
 
 COMMANDS = (
@@ -11,13 +12,13 @@ COMMANDS = (
     "ls -R",
     "ls -A pkg data",
     "ls -d */",
-    "find .",
-    "find . -type f",
-    "find . -type l -o -type d",
+    "find . | sort",
+    "find . -type f | sort",
+    "find . -type l -o -type d | sort",
     "find . -name '*.py' | sort",
     "find . -type f -exec sha256sum {} + | sort",
-    "find . -perm -u+x -type f",
-    "find . -empty",
+    "find . -perm -u+x -type f | sort",
+    "find . -empty | sort",
     "stat -c '%n %a %u %g %F' *",
     "stat -c '%n %a %u %g %F %s' data/x.txt main.py",
     "stat -L -c '%F %a' link",
@@ -50,8 +51,8 @@ COMMANDS = (
     "node -e 'require(\"./index.js\")'",
     "node index.js",
     'node -e \'console.log(require("fs").existsSync("lib.js"))\'',
-    "grep -r value .",
-    "grep -rl one data",
+    "grep -r value . | sort",
+    "grep -rl one data | sort",
     "grep -c . main.py data/x.txt",
     "grep -q one data/x.txt && echo found",
     "tar cf - --mtime=@0 --sort=name . | sha256sum",
