@@ -243,6 +243,14 @@ def test_a_view_shows_what_the_layer_shows(snapshots: OverlaySnapshots, viewed: 
         assert ("names", os.fsdecode(ODD)) in questions[0]
 
 
+def test_hard_links_show_that_they_are_one_file(stacked: OverlaySnapshots) -> None:
+    """Or else `cp -a` and tar would make two files of them."""
+    with stacked.prepare(STACK, [1]) as workspace:
+        one, two, other = (os.stat(f"{workspace.path}/app/{name}") for name in ("one", "two", "app.py"))
+    assert (one.st_dev, one.st_ino, one.st_nlink) == (two.st_dev, two.st_ino, 2)
+    assert other.st_ino != one.st_ino
+
+
 def test_large_and_sparse_files(snapshots: OverlaySnapshots) -> None:
     content = os.urandom(5_000_001)
 

@@ -75,6 +75,7 @@ class Layer:
         self._nodes = {root: 1}
         self._linked: set[int] = set()
         self._read: set[int] = set()
+        self._groups: dict[int, bytes] | None = None
         self._files: dict[int, int] = {}
         self._listings: dict[int, list[bytes]] = {}
         self._buffer = memoryview(bytearray(_MOST_READ))
@@ -179,10 +180,17 @@ class Layer:
         second, nano = divmod(status.st_mtime_ns, 1_000_000_000)
         if stat.S_ISDIR(mode):
             second, nano, size, links = DIRECTORY_TIME, 0, 4096, 1
+        shown = self._group(path, status.st_ino) if links > 1 else path
         return _ATTR.pack(
-            self._inode(path), size, -(-size // 4096) * 8, second, second, second, nano, nano, nano,
+            self._inode(shown), size, -(-size // 4096) * 8, second, second, second, nano, nano, nano,
             mode, links, status.st_uid, status.st_gid, _device_number(status.st_rdev), 4096, 0,
         )  # fmt: skip
+
+    def _group(self, path: bytes, inode: int) -> bytes:
+        """The first of a file's names: all of them show its inode number, which is how programs know hard links."""
+        if self._groups is None:
+            self._groups = _linked_names(self._root)
+        return self._groups.get(inode, path)
 
     def _inode(self, path: bytes) -> int:
         relative = path[len(self._root) :]
@@ -278,6 +286,22 @@ class Layer:
     def _statfs(self, node: int, body: bytes) -> bytes:
         found = os.statvfs(self._root)
         return _STATFS.pack(found.f_blocks, 0, 0, found.f_files, 0, found.f_bsize, found.f_namemax, found.f_frsize, 0)
+
+
+def _linked_names(root: bytes) -> dict[int, bytes]:
+    """By inode, the first name of every file that has several."""
+    first: dict[int, bytes] = {}
+    pending = [root]
+    while pending:
+        with os.scandir(pending.pop()) as members:
+            for member in members:
+                if member.is_dir(follow_symlinks=False):
+                    pending.append(member.path)
+                    continue
+                status = member.stat(follow_symlinks=False)
+                if status.st_nlink > 1:
+                    first[status.st_ino] = min(member.path, first.get(status.st_ino, member.path))
+    return first
 
 
 def _entry(inode: int, place: int, name: bytes, kind: int) -> bytes:
