@@ -26,7 +26,8 @@ ALLOWED: dict[str, set[str]] = {
     "builder.plan": {"dockerfile", "image", "builder.graph"},
     "builder.solver": {"image", "builder.graph", "builder.progress"},
     "hub": {"image", "remote.wire"},
-    "app": MACHINERY | {"dockerfile", "builder", "containers", "remote", "export", "hub"},
+    "advice": {"dockerfile", "image", "builder.graph"},
+    "app": MACHINERY | {"advice", "dockerfile", "builder", "containers", "remote", "export", "hub"},
     "__main__": {"cli"},
     "cli": {"app", "image", "dockerfile", "builder.progress"},
 }

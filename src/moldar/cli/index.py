@@ -12,6 +12,7 @@ class Entry(NamedTuple):
 
 
 COMMANDS: dict[str, Entry] = {
+    "advise": Entry("advise", "Advise on a Dockerfile from its past builds, and rewrite it"),
     "build": Entry("build", "Build an image from a Dockerfile"),
     "build history ls": Entry("build_history", "List past builds"),
     "build history open": Entry(

@@ -1,0 +1,1 @@
+"""Advice on a Dockerfile from what was measured: facts in, advice and rewritten text out."""
