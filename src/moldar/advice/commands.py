@@ -60,7 +60,14 @@ def manager_parts(run: Run) -> tuple[Part, ...]:
 
 def plain_parts(run: Run) -> tuple[Part, ...] | None:
     """Every command of `run`, when all of it is plainly understood; else None."""
-    if run.files or not run.command.shell or run.network != "default" or run.security != "sandbox" or run.devices:
+    if (
+        run.files
+        or run.summary
+        or not run.command.shell
+        or run.network != "default"
+        or run.security != "sandbox"
+        or run.devices
+    ):
         return None
     text = re.sub(r"[ \t]+", " ", run.command.args[0]).strip()
     if _ODD.search(text):

@@ -32,6 +32,21 @@ _WITHOUT_FILES = (Arg, Env, Label, Expose, Cmd, Entrypoint, Healthcheck, StopSig
 _SCRIPTS = re.compile(r'"(?:pre|post)?(?:install|prepare|pack)"\s*:|"(?:file|link):|"workspaces"\s*:')
 _LOCAL = re.compile(r"(?:-e|--editable)\b|\.{0,2}/|file:|\.\Z|.*\s@\s*file:")
 _INCLUDES = re.compile(r"(?:-r|--requirement|-c|--constraint)[ =]*(\S+)")
+_SYSTEM = frozenset(
+    {
+        "/etc",
+        "/usr",
+        "/usr/local",
+        "/usr/bin",
+        "/usr/local/bin",
+        "/usr/share",
+        "/lib",
+        "/bin",
+        "/sbin",
+        "/var",
+        "/root",
+    }
+)
 _MOST_FILES = 12
 
 
@@ -70,6 +85,8 @@ def _move(facts: Facts, stage: Stage, position: int, copy: Copy) -> Move | None:
     if source is None:
         return None
     place = _Place(facts, source, copy, _workdir(stage, position))
+    if _reaches_system(place):
+        return None
     runs: list[Run] = []
     manifests: dict[str, str] = {}
     last: Instruction | None = None
@@ -130,6 +147,17 @@ class _Place(NamedTuple):
         if whole.startswith(top.rstrip("/") + "/"):
             return whole[len(top.rstrip("/")) + 1 :]
         return None
+
+
+def _reaches_system(place: _Place) -> bool:
+    """Whether the copy may bring settings or programs that an install uses."""
+    destination = place.copy.destination
+    whole = posixpath.normpath(posixpath.join(place.workdir or "/", destination))
+    if whole in _SYSTEM or whole.startswith(("/etc/", "/usr/lib/", "/usr/local/lib/")):
+        return True
+    top = "" if place.source == "." else place.source + "/"
+    tops = {"/" + path[len(top) :].partition("/")[0] for path in place.facts.paths if path.startswith(top)}
+    return whole == "/" and not _SYSTEM.isdisjoint(tops)
 
 
 def _inside(path: str) -> str | None:
