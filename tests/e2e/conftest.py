@@ -87,9 +87,10 @@ def hub(moldar: Moldar, tmp_path: Path) -> Iterator[str]:
 
 
 def wait_for(address: str, server: subprocess.Popen[bytes]) -> None:
-    """Until the server accepts connections."""
+    """Until the server accepts connections; patient, for a busy machine takes long to start a process."""
     host, _, port = address.partition(":")
-    for _ in range(200):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
         assert server.poll() is None, "the hub ended"
         try:
             socket.create_connection((host, int(port)), 1).close()

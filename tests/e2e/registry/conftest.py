@@ -21,7 +21,8 @@ def _free_port() -> int:
 
 
 def _wait(host: str) -> None:
-    for _ in range(200):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
         with contextlib.suppress(OSError):
             connection = http.client.HTTPConnection(host, timeout=2)
             connection.request("GET", "/")

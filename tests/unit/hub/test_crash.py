@@ -60,6 +60,11 @@ class Pusher(threading.Thread):
         self.tags[tag] = answer.headers["docker-content-digest"]
 
 
+def wait_for_tags(pushers: list[Pusher], count: int) -> None:
+    """Until that many tags were acknowledged, however busy the machine is."""
+    wait_for(lambda: sum(len(pusher.tags) for pusher in pushers) >= count, seconds=60)
+
+
 def check(data: str, pushers: list[Pusher]) -> None:
     """Everything acknowledged is whole, and every blob in place has the bytes that its name says."""
     hub = Hub(HubSettings(data))
@@ -92,7 +97,8 @@ def test_killed_again_and_again_during_pushes(tmp_path: Path) -> None:
         pushers = [Pusher(running.url, 10 * round_ + number) for number in range(4)]
         for pusher in pushers:
             pusher.start()
-        time.sleep(0.35 + round_ * 0.11)
+        wait_for_tags(pushers, 3)
+        time.sleep(round_ * 0.11)  # so that the kill comes at different moments of the pushes that go on
         assert running.stop(signal.SIGKILL) == -signal.SIGKILL
         for pusher in pushers:
             pusher.join()
