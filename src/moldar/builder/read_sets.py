@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 from moldar.builder.keys import make_key
 from moldar.builder.ops import Stack, stack_of
 from moldar.builder.solver import BELOW, Key, Record, Result
+from moldar.errors import CorruptData
 from moldar.image.model import Digest, encode_json
 from moldar.sandbox.readset.observations import (
     CONTENT,
@@ -196,10 +197,13 @@ class TracedStep:
     def _holds(self, read_set: ReadSet) -> bool:
         if len(read_set.layers) != len(self.positions):
             return False
-        for position, observations in zip(self.positions, read_set.layers, strict=True):
-            tree = self._read_sets.tree(self.stack, position)
-            if tree is None or first_difference(tree, observations) is not None:
-                return False
+        try:
+            for position, observations in zip(self.positions, read_set.layers, strict=True):
+                tree = self._read_sets.tree(self.stack, position)
+                if tree is None or first_difference(tree, observations) is not None:
+                    return False
+        except CorruptData:  # a layer that means something only together with those beneath it
+            return False
         return True
 
     def _sentence(self, read_set: ReadSet) -> str:
