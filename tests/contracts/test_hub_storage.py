@@ -12,7 +12,7 @@ import pytest
 
 from moldar.errors import NotFound, UserMistake
 from moldar.hub.refusals import Refusal
-from moldar.hub.storage import BlobReader, BlobStorage, FileStorage
+from moldar.hub.storage import BlobReader, BlobStorage, FileStorage, UploadWriter
 from moldar.image.model import Digest
 
 STORAGES: dict[str, Callable[[Path], BlobStorage]] = {"files": lambda path: FileStorage(str(path / "data"))}
@@ -34,11 +34,17 @@ def digest_of(data: bytes, algorithm: str = "sha256") -> Digest:
     return Digest(f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}")
 
 
+def commit(writer: UploadWriter, digest: Digest) -> int:
+    size = writer.seal(digest)
+    writer.publish(digest)
+    return size
+
+
 def put(storage: BlobStorage, data: bytes, upload: str = "one") -> Digest:
     storage.begin(upload)
     writer = storage.resume(upload, "sha256")
     writer.write(data)
-    assert writer.commit(digest_of(data)) == len(data)
+    assert commit(writer, digest_of(data)) == len(data)
     writer.close()
     return digest_of(data)
 
@@ -91,7 +97,7 @@ def test_another_hash(storage: BlobStorage) -> None:
         writer = storage.resume(upload, announced)
         writer.write(upload.encode())
         digest = digest_of(upload.encode(), "sha512")
-        writer.commit(digest)
+        commit(writer, digest)
         writer.close()
         assert read(storage, digest) == upload.encode()
 
@@ -101,7 +107,7 @@ def test_a_wrong_digest_makes_no_blob(storage: BlobStorage) -> None:
     writer = storage.resume("one", "sha256")
     writer.write(b"this")
     with pytest.raises(Refusal) as caught:
-        writer.commit(digest_of(b"that"))
+        commit(writer, digest_of(b"that"))
     writer.close()
     assert caught.value.code == "DIGEST_INVALID"
     assert list(storage.digests()) == []
@@ -122,7 +128,7 @@ def test_an_upload_goes_on_later(reopen: Open, same_process: bool) -> None:
         writer.close()
         assert storage.offset("one") == writer.offset
     writer = reopen().resume("one", "sha256")
-    writer.commit(digest_of(data))
+    commit(writer, digest_of(data))
     writer.close()
     assert read(storage, digest_of(data)) == data
     assert storage.offset("one") is None
@@ -184,5 +190,5 @@ def test_a_write_that_fails_halfway_is_undone(reopen: Open, storage: BlobStorage
     assert reopen().offset("one") == 1000
     writer = storage.resume("one", "sha256")
     writer.write(b"c")
-    writer.commit(digest_of(b"a" * 1000 + b"c"))
+    commit(writer, digest_of(b"a" * 1000 + b"c"))
     writer.close()

@@ -58,7 +58,7 @@ def test_a_copy_of_the_context_with_other_times_is_fully_cached(with_busybox: Mo
 
 
 def test_an_edit_reruns_only_what_comes_after_the_copy(with_busybox: Moldar, project: Project) -> None:
-    context = project(Dockerfile=APP, **{"app.py": "1"})
+    context = project(Dockerfile=APP.replace("RUN echo", "RUN cat app.py && echo"), **{"app.py": "1"})
     with_busybox("build", "-t", "app", context)
     (context / "app.py").write_text("2")
     hits = list(steps(with_busybox.run("build", "-t", "app", context).stderr).values())

@@ -92,7 +92,6 @@ def _request(arguments: Arguments) -> BuildRequest:
         "pull": arguments.on("pull"),
         "network": arguments.text("network"),
         "reproducible": arguments.on("reproducible"),
-        "debug_shell": arguments.on("debug-shell"),
         "exact_cache": _cache_mode(arguments) == "exact",
     }
     if epoch := environment.variable("SOURCE_DATE_EPOCH"):
@@ -112,7 +111,6 @@ def _request(arguments: Arguments) -> BuildRequest:
         "quiet",
         "reproducible",
         "cache-mode",
-        "debug-shell",
     }:
         from moldar.cli.build_options import read
 
