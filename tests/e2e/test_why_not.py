@@ -107,7 +107,9 @@ def test_contents_are_not_kept_and_a_cached_build_keeps_nothing(with_busybox: Mo
 
 
 def test_rawjson_and_history_have_reasons_inputs_and_outputs(with_busybox: Moldar, project: Project) -> None:
-    context = project(Dockerfile="FROM busybox\nCOPY . /app\nRUN cat /app/a.txt > /hi\n", **{"a.txt": "1\n", "b.txt": "1\n"})
+    context = project(
+        Dockerfile="FROM busybox\nCOPY . /app\nRUN cat /app/a.txt > /hi\n", **{"a.txt": "1\n", "b.txt": "1\n"}
+    )
     with_busybox("build", context)
     (context / "a.txt").write_text("2\n")
     (context / "b.txt").write_text("2\n")

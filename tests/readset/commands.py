@@ -34,7 +34,7 @@ COMMANDS = (
     "make -n",
     "make copy",
     "/usr/bin/python3 main.py",
-    "/usr/bin/python3 -c 'import pkg; print(pkg)'",
+    "/usr/bin/python3 -c 'import pkg; print(pkg.__name__, sorted(pkg.__path__))'",
     "/usr/bin/python3 -c 'import pkg.mod'",
     "/usr/bin/python3 -B -c 'import util'",
     "/usr/bin/python3 -c 'import json; print(json.dumps([1]))'",

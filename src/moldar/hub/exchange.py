@@ -14,6 +14,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _DRAIN_SECONDS = 5
+_SMALL_BODY = 64 * 1024
 _WATCHED_SIZE = 8 * 1024 * 1024
 _DRAIN_LIMIT = 64 * 1024 * 1024
 _ALWAYS = (
@@ -139,6 +140,8 @@ class Exchange:
     async def respond_raw(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
         """Answers with headers that are encoded already; the caller has seen to all of them."""
         self.started = True
+        if self._body_left and (self.content_length or _DRAIN_LIMIT) <= _SMALL_BODY:
+            await self._drain()  # it is here already; a connection with nothing left on it can serve the next request
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
         if self._body_left:
             await self._send({"type": "http.response.body", "body": body, "more_body": True})
