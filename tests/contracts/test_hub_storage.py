@@ -12,7 +12,7 @@ import pytest
 
 from moldar.errors import NotFound, UserMistake
 from moldar.hub.refusals import Refusal
-from moldar.hub.storage import BlobReader, BlobStorage, FileStorage, UploadWriter
+from moldar.hub.storage.files import BlobReader, BlobStorage, FileStorage, UploadWriter
 from moldar.image.model import Digest
 
 STORAGES: dict[str, Callable[[Path], BlobStorage]] = {"files": lambda path: FileStorage(str(path / "data"))}

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from moldar.errors import UserMistake
 from moldar.hub import administration
-from moldar.hub.accounts import Account
-from moldar.hub.garbage import Collected
+from moldar.hub.access.accounts import Account
+from moldar.hub.registry.garbage import Collected
 from moldar.hub.settings import HubSettings, parse_listen
 
 

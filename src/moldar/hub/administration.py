@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from moldar.errors import NotFound
-from moldar.hub.accounts import AccessToken, Account, Accounts
+from moldar.hub.access.accounts import AccessToken, Account, Accounts
+from moldar.hub.access.passwords import Passwords
 from moldar.hub.clock import system_clock
-from moldar.hub.garbage import Collected
-from moldar.hub.passwords import Passwords
+from moldar.hub.registry.garbage import Collected
 from moldar.hub.services import Hub, open_database
 from moldar.hub.settings import HubSettings
 

@@ -11,12 +11,12 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect
 
 from moldar.errors import MoldarError
-from moldar.hub.api import TOKEN_PATH, RegistryApi
-from moldar.hub.api_tokens import TokenEndpoint
+from moldar.hub.api.routes import TOKEN_PATH, RegistryApi
+from moldar.hub.api.tokens import TokenEndpoint
 from moldar.hub.authentication import Authenticator
 from moldar.hub.exchange import Receive, Scope, Send
 from moldar.hub.services import Hub
-from moldar.hub.web import web_routes
+from moldar.hub.web.routes import web_routes
 
 _FIRST_COLLECTION = 60.0
 _FIGURES_SECONDS = 60

@@ -2,12 +2,12 @@
 
 import asyncio
 
-from moldar.hub.access import ANONYMOUS, Principal
-from moldar.hub.accounts import TOKEN_PREFIX, Account
+from moldar.hub.access.accounts import TOKEN_PREFIX, Account
+from moldar.hub.access.decisions import ANONYMOUS, Principal
+from moldar.hub.access.passwords import MAXIMUM_LENGTH
+from moldar.hub.data.remembering import Remembered
 from moldar.hub.exchange import Exchange
-from moldar.hub.passwords import MAXIMUM_LENGTH
 from moldar.hub.refusals import Refusal
-from moldar.hub.remembering import Remembered
 from moldar.hub.services import Hub
 from moldar.remote.wire import parse_basic, parse_bearer
 

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from moldar.hub.database import make_private_directory
+from moldar.hub.data.database import make_private_directory
 
 _LIFETIME = datetime.timedelta(days=365)
 _REPLACED_BEFORE_END = datetime.timedelta(days=30)

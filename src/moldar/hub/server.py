@@ -25,7 +25,7 @@ from moldar.errors import HostTrouble
 from moldar.hub.access_log import with_access_log
 from moldar.hub.app import create_app
 from moldar.hub.certificates import names_of_host, self_signed
-from moldar.hub.database import make_private_directory
+from moldar.hub.data.database import make_private_directory
 from moldar.hub.services import Hub
 from moldar.hub.settings import HubSettings
 

@@ -11,22 +11,22 @@ from typing import Any, TypeVar
 from sqlalchemy.exc import DatabaseError
 
 from moldar.errors import CorruptData
-from moldar.hub.access import Policy
-from moldar.hub.accounts import Accounts
-from moldar.hub.bearer import BearerTokens
-from moldar.hub.blobs import Blobs
+from moldar.hub.access.accounts import Accounts
+from moldar.hub.access.bearer import BearerTokens
+from moldar.hub.access.decisions import Policy
+from moldar.hub.access.keys import load_form_secret, load_signing_key
+from moldar.hub.access.passwords import Passwords, Throttle
 from moldar.hub.clock import Clock, system_clock
-from moldar.hub.database import Database, make_private_directory
-from moldar.hub.figures import Figures
-from moldar.hub.garbage import Collected, Collector
-from moldar.hub.keys import load_form_secret, load_signing_key
-from moldar.hub.manifests import Manifests
-from moldar.hub.passwords import Passwords, Throttle
-from moldar.hub.readmes import Readmes
-from moldar.hub.repositories import Repositories
+from moldar.hub.data.database import Database, make_private_directory
+from moldar.hub.data.upgrade import upgrade
+from moldar.hub.registry.blobs import Blobs
+from moldar.hub.registry.figures import Figures
+from moldar.hub.registry.garbage import Collected, Collector
+from moldar.hub.registry.manifests import Manifests
+from moldar.hub.registry.readmes import Readmes
+from moldar.hub.registry.repositories import Repositories
 from moldar.hub.settings import SERVICE, HubSettings
-from moldar.hub.storage import BlobStorage, FileStorage
-from moldar.hub.upgrade import upgrade
+from moldar.hub.storage.files import BlobStorage, FileStorage
 
 T = TypeVar("T")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from moldar.errors import CorruptData, NotFound
-from moldar.hub.accounts import Account, InvalidAccount, InvalidToken
-from moldar.hub.keys import load_form_secret, load_signing_key
-from moldar.hub.passwords import Throttle
+from moldar.hub.access.accounts import Account, InvalidAccount, InvalidToken
+from moldar.hub.access.keys import load_form_secret, load_signing_key
+from moldar.hub.access.passwords import Throttle
 from moldar.hub.refusals import TooManyAttempts
 from moldar.hub.services import Hub
 

@@ -12,11 +12,11 @@ import httpx
 import pytest
 
 from moldar.hub import administration
-from moldar.hub.garbage import Collected
 from moldar.hub.refusals import Refusal
+from moldar.hub.registry.garbage import Collected
 from moldar.hub.services import Hub
 from moldar.hub.settings import HubSettings
-from moldar.hub.storage import hash_file
+from moldar.hub.storage.files import hash_file
 from moldar.image.model import Digest
 
 from .hubs import Client, Running, Tick, code_of, image_manifest, sha256, wait_for

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import insert, select
 
 from moldar.errors import HostTrouble
-from moldar.hub.remembering import Remembered
-from moldar.hub.schema import BLOBS
+from moldar.hub.data.remembering import Remembered
+from moldar.hub.data.schema import BLOBS
 from moldar.hub.services import Hub, open_database
 from moldar.hub.settings import HubSettings, parse_listen
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from moldar.hub.figures import DAY, Figure
-from moldar.hub.plot import HEIGHT, WIDTH, bars
+from moldar.hub.registry.figures import DAY, Figure
 from moldar.hub.services import Hub
+from moldar.hub.web.plot import HEIGHT, WIDTH, bars
 
 from .hubs import INDEX, MANIFEST, Running, Tick
 from .test_pages import form_token, sign_in, submit

@@ -14,7 +14,7 @@ import pytest
 
 from moldar.errors import NotFound
 from moldar.hub import administration
-from moldar.hub.garbage import Collected
+from moldar.hub.registry.garbage import Collected
 from moldar.hub.services import Hub
 from moldar.image.model import Digest
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from moldar.hub.imageview import command_text, instruction_of
+from moldar.hub.layers.image import command_text, instruction_of
 
 
 @pytest.mark.parametrize(

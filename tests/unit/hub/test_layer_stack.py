@@ -9,8 +9,8 @@ import time
 import pytest
 
 from moldar.errors import CorruptData
-from moldar.hub.layer_listing import LIMITS, Item, Listing, decode_listing, encode_listing, read_listing
-from moldar.hub.layer_stack import Stack, compare_files, compare_packages, directory, stack_layers
+from moldar.hub.layers.listing import LIMITS, Item, Listing, decode_listing, encode_listing, read_listing
+from moldar.hub.layers.stack import Stack, compare_files, compare_packages, directory, stack_layers
 
 from .layers import Bytes, tar, zeros
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from moldar.hub import web_support
-from moldar.hub.language import ENGLISH, PORTUGUESE, Language, choose
-from moldar.hub.web_support import local_path
+from moldar.hub.web import pages
+from moldar.hub.web.language import ENGLISH, PORTUGUESE, Language, choose
+from moldar.hub.web.pages import local_path
 
 from .hubs import INDEX, MANIFEST, PASSWORD, Client, Running, Tick, sha256
 
@@ -308,7 +308,7 @@ def test_languages(browser: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/nothing", "/u/nobody", "/r/alice/nothing", "/r/../etc", "/static/../web.py", "/r/"]
+    "path", ["/nothing", "/u/nobody", "/r/alice/nothing", "/r/../etc", "/static/../routes.py", "/r/"]
 )
 def test_not_found(browser: httpx.Client, path: str) -> None:
     answer = browser.get(path)
@@ -327,14 +327,14 @@ def test_assets(browser: httpx.Client) -> None:
 
 
 def test_pages_have_no_inline_script_or_style(browser: httpx.Client) -> None:
-    for template in (Path(web_support.HERE) / "templates").iterdir():
+    for template in (Path(pages.HERE) / "templates").iterdir():
         text = template.read_text()
         assert not re.search(r"<style|\sstyle=|<script(?![^>]*src=)|\son\w+=|javascript:|\|\s*safe", text), template
 
 
 def test_every_text_has_its_portuguese(clock: Tick) -> None:
     used: set[str] = set()
-    for template in (Path(web_support.HERE) / "templates").iterdir():
+    for template in (Path(pages.HERE) / "templates").iterdir():
         used |= {match[1] for match in re.finditer(r"""\bt\((?:"([^"]+)")\)""", template.read_text())}
         used |= {match[1] for match in re.finditer(r"""\bt\('([^']+)'\)""", template.read_text())}
     assert used

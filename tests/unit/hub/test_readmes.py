@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from moldar.hub.administration import create_token
-from moldar.hub.readmes import README_LIMIT, render
+from moldar.hub.registry.readmes import README_LIMIT, render
 
 from .hubs import PASSWORD, Client, Running
 from .test_pages import form_token, sign_in, submit

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from moldar.hub.access import (
+from moldar.hub.access.decisions import (
     ACTIONS,
     ANONYMOUS,
     Grant,

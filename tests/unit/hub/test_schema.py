@@ -7,7 +7,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 from moldar.errors import CorruptData, Unsupported
-from moldar.hub.schema import METADATA
+from moldar.hub.data.schema import METADATA
 from moldar.hub.services import open_database
 from moldar.hub.settings import HubSettings
 

@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from moldar.hub import administration
-from moldar.hub.access import ANONYMOUS, Grant, Principal
+from moldar.hub.access.decisions import ANONYMOUS, Grant, Principal
 from moldar.hub.services import Hub
 from moldar.hub.settings import SERVICE
 from moldar.remote.wire import parse_challenges

@@ -1,0 +1,1 @@
+"""What is in an image's layers, for people to look at."""

@@ -1,0 +1,1 @@
+"""What repositories hold: no HTTP, and nobody who asks."""

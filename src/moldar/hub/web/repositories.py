@@ -1,0 +1,151 @@
+"""The pages for repositories: home and search, profiles, and `/r/<repository>`."""
+
+from typing import Any
+
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import Response
+
+from moldar.hub.access.decisions import DELETE, may_manage
+from moldar.hub.layers.image import ImageViews
+from moldar.hub.layers.views import LayerViews
+from moldar.hub.refusals import Refusal
+from moldar.hub.registry.figures import Figure
+from moldar.hub.registry.repositories import Audience, Listed, Repository
+from moldar.hub.web.compare import ComparePage
+from moldar.hub.web.pages import FormRefused, Pages, Visit
+from moldar.hub.web.plot import bars
+from moldar.hub.web.tags import TagPages, split_address
+from moldar.remote.wire import valid_tag
+
+PER_PAGE = 24
+PLOT_DAYS = 30
+TAGS_PER_PAGE = 25
+
+
+class RepositoryPages:
+    """Handlers of the repository pages. What may be seen and done is asked of `access`, as by the API."""
+
+    def __init__(self, pages: Pages) -> None:
+        self._pages = pages
+        self._hub = pages.hub
+        self._views = ImageViews(pages.hub)
+        self._tags = TagPages(pages, self._views, LayerViews(pages.hub))
+        self._compare = ComparePage(pages, self._tags)
+
+    async def home(self, request: Request) -> Response:
+        visit = self._pages.visit(request)
+        query = request.query_params.get("q", "").strip()[:100]
+        page = _page_number(request)
+        found = self._hub.repositories.search(
+            _audience(visit), text=query, offset=page * PER_PAGE, limit=PER_PAGE + 1
+        )
+        values: dict[str, Any] = {"query": query, "page": page, "more": len(found) > PER_PAGE}
+        values["repositories"] = found[:PER_PAGE]
+        values["figures"] = self._figures(found)
+        if visit.account and not query and page == 0:
+            values["own"] = self._hub.repositories.search(_audience(visit), below=visit.account.name, limit=6)
+            values["figures"] |= self._figures(values["own"])
+        return self._pages.render(visit, "home.html", values)
+
+    async def profile(self, request: Request) -> Response:
+        visit = self._pages.visit(request)
+        owner = self._hub.accounts.find(request.path_params["name"])
+        if owner is None:
+            return self._pages.not_found(visit)
+        page = _page_number(request)
+        found = self._hub.repositories.search(
+            _audience(visit), below=owner.name, offset=page * PER_PAGE, limit=PER_PAGE + 1
+        )
+        values = {
+            "owner": owner.name,
+            "since": owner.created,
+            "repositories": found[:PER_PAGE],
+            "figures": self._figures(found),
+            "page": page,
+            "more": len(found) > PER_PAGE,
+        }
+        return self._pages.render(visit, "profile.html", values)
+
+    def _figures(self, found: list[Listed]) -> dict[int, Figure]:
+        return self._hub.figures.of([entry.repository.id for entry in found])
+
+    async def repository(self, request: Request) -> Response:
+        """`/r/…`: a repository, or an image of one."""
+        visit = self._pages.visit(request)
+        name, reference = split_address(request.path_params["name"])
+        repository = self._pages.visible(visit, name)
+        if repository is None:
+            return self._pages.not_found(visit)
+        if request.method == "POST":
+            return await self._change(visit, repository)
+        if reference and "with" in request.query_params:
+            return await self._compare.show(visit, repository, reference)
+        if reference:
+            return await self._tags.show(visit, repository, reference)
+        page = _page_number(request)
+        tags = self._hub.manifests.tags(repository.name, offset=page * TAGS_PER_PAGE, limit=TAGS_PER_PAGE + 1)
+        values: dict[str, Any] = {
+            "repository": repository,
+            "tags": [(tag, self._views.summary(repository.name, tag.digest)) for tag in tags[:TAGS_PER_PAGE]],
+            "page": page,
+            "more": len(tags) > TAGS_PER_PAGE,
+            "may_manage": may_manage(visit.principal, repository.name),
+            **await self._hub.in_thread(self._surroundings, visit, repository),
+        }
+        return self._pages.render(visit, "repository.html", values)
+
+    def _surroundings(self, visit: Visit, repository: Repository) -> dict[str, Any]:
+        """README, stars and pulls."""
+        figures = self._hub.figures
+        days = figures.pulls_by_day(repository.id, PLOT_DAYS)
+        return {
+            "readme": Markup(self._hub.readmes.html(repository.id)),  # made safe by readmes.render
+            "readme_source": self._hub.readmes.get(repository.id),
+            "figure": figures.of([repository.id]).get(repository.id, Figure()),
+            "has_star": bool(visit.account and figures.has_star(repository.id, visit.account.id)),
+            "days": bars(days),
+            "recent": sum(days),
+        }
+
+    async def _change(self, visit: Visit, repository: Repository) -> Response:
+        try:
+            form = await self._pages.form(visit)
+        except FormRefused:
+            return self._pages.expired(visit)
+        action = form.get("action", "")
+        tag = form.get("tag", "")
+        here = f"/r/{repository.name}"
+        manages = may_manage(visit.principal, repository.name)
+        if action in ("public", "private") and manages:
+            await self._hub.in_thread(self._hub.repositories.set_visibility, repository, action == "public")
+        elif action == "describe" and manages:
+            text = form.get("description", "")
+            await self._hub.in_thread(self._hub.repositories.set_description, repository, text)
+        elif action == "readme" and manages:
+            try:
+                await self._hub.in_thread(self._hub.readmes.put, repository.id, form.get("content", ""))
+            except Refusal as error:
+                return self._pages.render(visit, "message.html", {"title": error.message}, status=error.status)
+        elif action in ("star", "unstar") and visit.account:
+            starred = action == "star"
+            await self._hub.in_thread(self._hub.figures.set_star, repository.id, visit.account.id, starred)
+        elif action == "delete-tag" and valid_tag(tag) and self._pages.may(visit, DELETE, repository.name):
+            try:
+                await self._hub.in_thread(self._hub.manifests.delete, repository.name, tag)
+            except Refusal:
+                return self._pages.not_found(visit)
+        else:
+            return self._pages.not_found(visit)
+        return self._pages.redirect(here)
+
+
+def _audience(visit: Visit) -> Audience:
+    if visit.account is None:
+        return Audience()
+    return Audience(visit.account.name, visit.account.is_admin)
+
+
+def _page_number(request: Request) -> int:
+    text = request.query_params.get("page", "0")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0
