@@ -19,8 +19,9 @@ from typing import NamedTuple
 from tests.readset.commands import COMMANDS
 from tests.readset.trees import Tree, edit, random_tree, write
 
-from moldar.image.layer import LayerEntry, unpack
+from moldar.image.layer_entry import LayerEntry
 from moldar.image.model import Digest
+from moldar.image.unpack import unpack
 from moldar.sandbox.overlay import OverlaySnapshots, OverlayWorkspace
 from moldar.sandbox.readset.observations import first_difference, observe
 from moldar.sandbox.readset.trees import DirectoryTree, TarTree, directory_root
