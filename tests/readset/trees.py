@@ -27,6 +27,7 @@ FILES = {
     "app/data/y.txt": "two\none\n", "app/pkg/__init__.py": "", "app/pkg/mod.py": "value = 2\n",
     "app/Makefile": "all: out.txt\nout.txt: data/x.txt\n\tcat data/x.txt > out.txt\ncopy:\n\tcp main.py copied.py\n",
     "app/a.c": '#include "b.h"\nint f(void) { return B; }\n', "app/b.h": "#define B 1\n",
+    "app/prog.c": '#include <stdio.h>\nint f(void);\nint main(void) { printf("%d\\n", f()); return 0; }\n',
     "app/package.json": '{"name": "p", "version": "1.0.0", "main": "index.js"}\n',
     "app/index.js": "console.log(require('./lib.js').value);\n", "app/lib.js": "exports.value = 'one';\n",
     "app/setup.py": "from setuptools import setup\nsetup(name='p', version='1', py_modules=['util'])\n",
