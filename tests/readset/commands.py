@@ -115,7 +115,7 @@ COMMANDS = (
     "true",
     "gcc a.c prog.c -o /prog && /prog",
     "gcc -c a.c -o a.o && ar rcs libp.a a.o && nm libp.a",
-    "/usr/bin/python3 -m zipfile -c /all.zip pkg",
+    "/usr/bin/python3 -m zipfile -c /all.zip pkg/mod.py main.py",
     '/usr/bin/python3 -c \'import shutil; shutil.copytree("pkg", "copied")\'',
     "/usr/bin/python3 -c 'import pathlib; print(sorted(map(str, pathlib.Path().glob(\"**/*.py\"))))'",
     'node -e \'console.log(require("fs").readdirSync("data").sort())\'',

@@ -267,11 +267,6 @@ def test_times_of_files_are_no_observation(lab: Laboratory) -> None:
     assert lab.reusable(looked, whole_tree(), TIME + 1000)
 
 
-def test_blocks_follow_from_sizes(lab: Laboratory) -> None:
-    looked = lab.look(edited(("app/zeros", Item("file", "\0" * 1_000_000))), "stat -c '%b %B %o' zeros")
-    assert looked.printed == f"{-(-1_000_000 // 4096) * 8} 512 4096\n"
-
-
 # The server
 
 

@@ -271,6 +271,8 @@ def test_large_and_sparse_files(snapshots: OverlaySnapshots) -> None:
         with open(f"{workspace.path}/sparse", "rb") as file:
             assert os.lseek(file.fileno(), 0, os.SEEK_DATA) == 10 << 20
             assert os.lseek(file.fileno(), 10 << 20, os.SEEK_HOLE) == (10 << 20) + 3
+        # Of the size alone: how much a host's file system stores is no part of a layer.
+        assert os.stat(f"{workspace.path}/sparse").st_blocks == ((10 << 20) // 4096 + 1) * 8
         assert asked(workspace, 0) >= {("content", "large"), ("content", "sparse")}
 
 
