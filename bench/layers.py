@@ -19,25 +19,27 @@ from pathlib import Path
 
 WRITE = """
 import hashlib, sys
-from moldar.image.layer import diff_entries, write_layer
+from moldar.image.layer_diff import diff_entries
+from moldar.image.layer_write import write_layer
 hasher = hashlib.sha256()
 with open(sys.argv[2], "wb", buffering=0) as out:
     write_layer(diff_entries(sys.argv[1]), lambda data: (hasher.update(data), out.write(data)))
 """
 HASH = """
 import hashlib, sys
-from moldar.image.layer import diff_entries, write_layer
+from moldar.image.layer_diff import diff_entries
+from moldar.image.layer_write import write_layer
 write_layer(diff_entries(sys.argv[1]), hashlib.sha256().update)
 """
 UNPACK = """
 import sys
-from moldar.image.layer import unpack
+from moldar.image.unpack import unpack
 with open(sys.argv[1], "rb", buffering=0) as stream:
     unpack(stream, sys.argv[2], whiteouts="overlay")
 """
 SCAN = """
 import sys
-from moldar.image.layer import scan_entries
+from moldar.image.layer_read import scan_entries
 with open(sys.argv[1], "rb") as file:
     for _ in scan_entries(file.fileno()):
         pass

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from moldar.image.layer import UnpackResult, unpack
 from moldar.image.model import Digest
+from moldar.image.unpack import UnpackResult, unpack
 from moldar.sandbox.choosing import choose_snapshots
 from moldar.sandbox.copying import CopyingSnapshots
 from moldar.sandbox.overlay import OverlaySnapshots
-from moldar.sandbox.snapshots import MissingSnapshot, Snapshots
+from moldar.sandbox.snapshots import Snapshots
 from moldar.sandbox.stubs import MountStubs
+from moldar.sandbox.unpacked import MissingSnapshot
 
 
 class Table:

@@ -15,7 +15,8 @@ from typing import Any, cast
 
 import pytest
 
-from moldar.image.layer import Readable, unpack
+from moldar.image.layer_read import Readable
+from moldar.image.unpack import unpack
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "stand-ins"
 INSIDE = """

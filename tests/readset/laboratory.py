@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from tests.readset.trees import TIME, Tree, write
 
-from moldar.image.layer import LayerEntry, unpack
+from moldar.image.layer_entry import LayerEntry
 from moldar.image.model import Digest
+from moldar.image.unpack import unpack
 from moldar.sandbox.overlay import OverlaySnapshots, OverlayWorkspace
 from moldar.sandbox.readset.observations import Observation, first_difference, observe
 from moldar.sandbox.readset.trees import DirectoryTree, TarTree, directory_root

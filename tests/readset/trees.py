@@ -4,7 +4,8 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple
 
-from moldar.image.layer import LayerEntry, LayerWriter
+from moldar.image.layer_entry import LayerEntry
+from moldar.image.layer_write import LayerWriter
 
 TIME = 1_000_000_000
 PAX = "user.note"

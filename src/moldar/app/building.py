@@ -17,7 +17,7 @@ from moldar.app.requests import BuildRequest, Output, layer_epoch
 from moldar.app.web import Downloads
 from moldar.builder.cache import BuildCache, Explains
 from moldar.builder.context import ignore_file_size
-from moldar.builder.executor import BuildExecutor, StepRunner
+from moldar.builder.executor import BuildExecutor, Reuses, StepRunner
 from moldar.builder.graph import HostEntry, ImageOp, Ulimit, Vertex
 from moldar.builder.history import BuildRecorder
 from moldar.builder.metadata import MetadataResolver
@@ -143,7 +143,9 @@ class _Build:
         self._sources = self._open_sources(planned)
         cache = BuildCache(records, engine.layers, engine.blobs, self._protect, self._explainer(planned))
         self._cache = cache
-        executor = BuildExecutor(self._sources, self, self._runner, self._locator(dockerfile), self._sizes)
+        executor = BuildExecutor(
+            self._sources, self, self._runner, self._locator(dockerfile), self._sizes, reuses=self._reuses
+        )
         caches = self._caches
         if caches is None:
             results = solve(planned.graph, cache, executor, self._events)
@@ -296,14 +298,24 @@ class _Build:
         fetch_base(self._engine, op, step)
 
     def _runner(self, kind: type) -> StepRunner:
+        runners = self._all_runners()
+        if self._caches:
+            with self._runners_lock:
+                self._caches.before(kind)
+        runner: StepRunner = runners.get(kind)
+        return runner
+
+    def _reuses(self) -> Reuses | None:
+        """What finds steps that would do the same again."""
+        reuses: Reuses | None = self._all_runners().read_sets
+        return reuses
+
+    def _all_runners(self) -> Any:
         with self._runners_lock:
             if self._runners is None:
                 self._history.begin()
                 self._runners = self._make_runners()
-            if self._caches:
-                self._caches.before(kind)
-            runner: StepRunner = self._runners.get(kind)
-            return runner
+            return self._runners
 
     def _make_runners(self) -> Any:
         from moldar.app.steps import LazyRunners

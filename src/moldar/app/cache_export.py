@@ -32,7 +32,7 @@ from moldar.export.store_image import Packing
 from moldar.image.model import Descriptor, Digest
 from moldar.image.reference import parse_reference
 from moldar.image.transfer import ImageSink, ImageSource, Progress, copy
-from moldar.sandbox.snapshots import Stack
+from moldar.sandbox.unpacked import Stack
 from moldar.store.read_sets import ReadSetTable
 
 EXPORT_FAILED = "CacheExportFailed"

@@ -34,7 +34,7 @@ from moldar.export.build_cache import (
 from moldar.export.store_image import StoreSink
 from moldar.image.config import INLINE_CACHE, encode_image_config
 from moldar.image.model import Digest, Platform
-from moldar.sandbox.snapshots import Stack
+from moldar.sandbox.unpacked import Stack
 from moldar.store.cache import CacheTable
 from moldar.store.read_sets import ReadSetRow, ReadSetTable
 

@@ -7,7 +7,8 @@ from typing import NamedTuple
 from moldar.app.engine import Engine
 from moldar.app.machinery import machinery
 from moldar.errors import MoldarError
-from moldar.image.layer import OPAQUE_WHITEOUT, WHITEOUT_PREFIX, LayerEntry, read_entries
+from moldar.image.layer_entry import OPAQUE_WHITEOUT, WHITEOUT_PREFIX, LayerEntry
+from moldar.image.layer_read import read_entries
 from moldar.image.model import Digest
 
 _CHUNK = 1 << 20

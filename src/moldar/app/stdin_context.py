@@ -29,7 +29,7 @@ def open_stdin(request: BuildRequest) -> Opened:
 def _unpack(data: bytes, directory: str) -> None:
     import io
 
-    from moldar.image.compression import open_decompressed
+    from moldar.image.decompression import open_decompressed
     from moldar.image.unpack import unpack
 
     unpack(open_decompressed(io.BytesIO(data)), directory, whiteouts="apply")

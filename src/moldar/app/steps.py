@@ -1,24 +1,26 @@
-"""The runners of build steps, put together when the first step must really run."""
+"""The runners of build steps, put together when the first step must really run: those of COPY, ADD and WORKDIR.
 
-import os
+What a RUN needs more is in `run_steps` and imported for one that runs; one that is reused does without.
+"""
+
+import threading
 
 from moldar.app.engine import Engine
-from moldar.app.machinery import machinery
-from moldar.app.requests import BuildRequest, SecretSource
+from moldar.app.requests import BuildRequest
 from moldar.builder.copied_trees import StoredTrees
 from moldar.builder.executor import StepRunner
 from moldar.builder.graph import CopyOp, RunOp, WorkdirOp
-from moldar.builder.ops import CopyRunner, WorkdirRunner, Workshop
+from moldar.builder.ops import CopyRunner, Stack, WorkdirRunner, Workshop
 from moldar.builder.read_sets import Kept, Lookup, ReadSets
-from moldar.builder.run import RunRunner
-from moldar.builder.run_mounts import RunSettings, StepSecrets
 from moldar.builder.sources import Sources
-from moldar.errors import UserMistake
-from moldar.sandbox.runtime import Streams
+from moldar.sandbox.unpacked import Unpacked, known_unpacked
 
 
 class LazyRunners:
-    """Runners by kind of step. That of RUN, which needs a runtime, is made only when there is a RUN."""
+    """Runners by kind of step; `read_sets` finds what can be reused, None when only exact keys count.
+
+    Safe for threads.
+    """
 
     def __init__(
         self, engine: Engine, request: BuildRequest, sources: Sources, build: str, *, kept: Kept, lookup: Lookup
@@ -26,18 +28,17 @@ class LazyRunners:
         self._engine = engine
         self._request = request
         self._build = build
-        self._kept = kept
-        self._lookup = lookup
-        parts = machinery(engine)
+        self._lock = threading.Lock()
         self._shop = Workshop(
             engine.blobs,
             engine.layers,
-            parts.snapshots,
-            parts.forms,
+            _unpacked(engine),
+            _Unpacking(engine),
             sources,
             engine.lease.protect,
             engine.home.ingest,
         )
+        self.read_sets = None if request.exact_cache else ReadSets(kept, lookup, StoredTrees(self._shop))
         self._runners: dict[type, StepRunner] = {
             CopyOp: CopyRunner(self._shop),
             WorkdirOp: WorkdirRunner(self._shop),
@@ -45,35 +46,31 @@ class LazyRunners:
 
     def get(self, kind: type) -> StepRunner:
         """The runner for steps of that kind."""
-        if kind not in self._runners:
-            assert kind is RunOp, f"no runner for {kind}"
-            self._runners[kind] = RunRunner(self._shop, self._settings(), self._read_sets())
-        return self._runners[kind]
+        with self._lock:
+            if kind not in self._runners:
+                assert kind is RunOp, f"no runner for {kind}"
+                from moldar.app.run_steps import run_runner
 
-    def _read_sets(self) -> ReadSets | None:
-        if self._request.exact_cache:
-            return None
-        return ReadSets(self._kept, self._lookup, StoredTrees(self._shop))
-
-    def _settings(self) -> RunSettings:
-        home = self._engine.home
-        logs = f"{home.builds}/{self._build}"
-        os.makedirs(logs, mode=0o700, exist_ok=True)
-        return RunSettings(
-            machinery(self._engine).runtime,
-            home.cachemounts,
-            logs,
-            f"{home.snapshots}/work",
-            StepSecrets({secret.id: _value(secret) for secret in self._request.secrets}, dict(self._request.ssh)),
-            Streams(0, 2, 2) if self._request.debug_shell else None,
-        )
+                self._runners[kind] = run_runner(self._engine, self._request, self._build, self._shop, self.read_sets)
+            return self._runners[kind]
 
 
-def _value(secret: SecretSource) -> bytes:
-    if secret.value is not None:
-        return secret.value
-    try:
-        with open(secret.file, "rb") as file:
-            return file.read()
-    except OSError as error:
-        raise UserMistake(f"cannot read secret {secret.id} from {secret.file}: {error.strerror}") from error
+class _Unpacking:
+    """Unpacks layers with the engine's machinery, which is loaded for it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def unpacked(self, stack: Stack) -> None:
+        from moldar.app.machinery import machinery
+
+        machinery(self._engine).forms.unpacked(stack)
+
+
+def _unpacked(engine: Engine) -> Unpacked:
+    known = known_unpacked(engine.home.snapshots)
+    if known is not None:
+        return known
+    from moldar.app.machinery import machinery
+
+    return machinery(engine).snapshots

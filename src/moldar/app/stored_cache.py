@@ -11,7 +11,7 @@ from moldar.builder.solver import BELOW
 from moldar.errors import MoldarError
 from moldar.export.build_cache import SharedRecord
 from moldar.image.model import Digest, parse_digest
-from moldar.sandbox.snapshots import Stack
+from moldar.sandbox.unpacked import Stack
 from moldar.store.cache import CacheRow, CacheTable, layers_of
 
 _DEEPEST = 500

@@ -91,7 +91,7 @@ def _fetch(engine: Engine, url: str, directory: str) -> tuple[str, bytes | None]
         return check_out(parse_git_address(url), directory).root, None
     from moldar.builder.entry import Place
     from moldar.builder.unpacking import is_archive
-    from moldar.image.compression import open_decompressed
+    from moldar.image.decompression import open_decompressed
     from moldar.image.unpack import unpack
 
     tree = download(engine, HttpOp(url))

@@ -12,7 +12,8 @@ from moldar.builder.selection import MissingSource
 from moldar.builder.tree import InlineTree, LocalTree, Tree, resolve
 from moldar.errors import Unsupported
 from moldar.sandbox.mounts import MS_RDONLY, mount
-from moldar.sandbox.snapshots import MountFailed, Snapshots, Stack
+from moldar.sandbox.snapshots import MountFailed, Snapshots
+from moldar.sandbox.unpacked import Stack
 from moldar.sandbox.workdirs import WorkDirectory, copy_attributes
 
 _PATH = os.O_PATH | os.O_CLOEXEC

@@ -12,7 +12,8 @@ from moldar.builder.hashing import CAPABILITY, check_unchanged, open_unchanged, 
 from moldar.builder.rootview import RootView
 from moldar.builder.tree import resolve_links
 from moldar.errors import HostTrouble, UserMistake
-from moldar.image.layer import OPAQUE_WHITEOUT, LayerEntry, LayerWriter
+from moldar.image.layer_entry import OPAQUE_WHITEOUT, LayerEntry
+from moldar.image.layer_write import LayerWriter
 
 _SMALL = 1 << 18
 

@@ -13,7 +13,7 @@ from moldar.builder.graph import CopyOp
 from moldar.builder.rootview import RootView
 from moldar.builder.selection import Pick, Selection, clean
 from moldar.builder.unpacking import is_archive, unpack_archive
-from moldar.image.layer import LayerEntry
+from moldar.image.layer_entry import LayerEntry
 
 _SECOND = 1_000_000_000
 _NEW_DIRECTORY = 0o755

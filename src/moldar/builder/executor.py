@@ -22,7 +22,7 @@ from moldar.builder.graph import (
     WorkdirOp,
     definition,
 )
-from moldar.builder.solver import Inputs, Key, Record, Result, StepContext
+from moldar.builder.solver import Inputs, Key, Record, Result, Reuse, StepContext
 from moldar.errors import MoldarError
 from moldar.image.model import Digest
 
@@ -57,11 +57,18 @@ class StepRunner(Protocol):
     ) -> Record: ...
 
 
+class Reuses(Protocol):
+    """Finds what a RUN made over other copied files and would make again over these."""
+
+    def find(self, op: RunOp, key: Key, below: Result | None) -> Reuse | None: ...
+
+
 class BuildExecutor:
     """Runs the steps of a build.
 
-    `runners` gives the runner for an op's type, and is called only when a step must run. `sizes` gives the sizes of
-    layers' tars where they are known. `locate` adds the Dockerfile's lines to an error.
+    `runners` gives the runner for an op's type, and is called only when a step must run; so is `reuses`, when a RUN
+    must unless it need not. `sizes` gives the sizes of layers' tars where they are known. `locate` adds the
+    Dockerfile's lines to an error.
     """
 
     def __init__(
@@ -71,12 +78,15 @@ class BuildExecutor:
         runners: Callable[[type], StepRunner],
         locate: Callable[[MoldarError, Vertex], MoldarError],
         sizes: Callable[[Sequence[Digest]], Sequence[int]],
+        *,
+        reuses: Callable[[], Reuses | None] = lambda: None,
     ) -> None:
         self._selections = selections
         self._images = images
         self._runners = runners
         self._locate = locate
         self._sizes = sizes
+        self._reuses = reuses
 
     def identify(self, vertex: Vertex) -> Result | None:
         op = vertex.op
@@ -116,6 +126,12 @@ class BuildExecutor:
                 self._images.fetch(vertex.op, step)
         except MoldarError as error:
             raise self._locate(error, vertex) from None
+
+    def reuse(self, vertex: Vertex, inputs: Inputs, key: Key) -> Reuse | None:
+        if not isinstance(vertex.op, RunOp):
+            return None
+        reuses = self._reuses()
+        return reuses.find(vertex.op, key, inputs[0]) if reuses else None
 
     def run(self, vertex: Vertex, sources: Sequence[Vertex], inputs: Inputs, key: Key, step: StepContext) -> Record:
         try:

@@ -16,9 +16,9 @@ from moldar.builder.rootview import DirectoryLayer, Layer, LazyLayers, RootView,
 from moldar.builder.solver import Inputs, Key, Record, Result, StepContext
 from moldar.builder.sources import Sources
 from moldar.errors import UserMistake
-from moldar.image.layer import LayerEntry
+from moldar.image.layer_entry import LayerEntry
 from moldar.image.model import OCI_LAYER, Descriptor, Digest
-from moldar.sandbox.snapshots import Snapshots
+from moldar.sandbox.unpacked import Unpacked
 from moldar.store.blobs import BlobStore
 from moldar.store.layers import LayerTable
 
@@ -37,7 +37,7 @@ class Workshop(NamedTuple):
 
     blobs: BlobStore
     layers: LayerTable
-    snapshots: Snapshots
+    snapshots: Unpacked
     forms: Unpacker
     sources: Sources
     protect: Callable[[str, Iterable[str]], None]

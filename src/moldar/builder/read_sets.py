@@ -11,11 +11,13 @@ import json
 import threading
 import zlib
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
+from moldar.builder.graph import RunOp
 from moldar.builder.keys import make_key
-from moldar.builder.ops import Stack, stack_of
-from moldar.builder.solver import BELOW, Key, Record, Result
+from moldar.builder.ops import Stack, identity_of, stack_of
+from moldar.builder.solver import BELOW, Key, Record, Result, Reuse
 from moldar.errors import CorruptData
 from moldar.image.model import Digest, encode_json
 from moldar.sandbox.readset.observations import (
@@ -121,16 +123,30 @@ class ReadSets:
         self._source = trees
         self._lock = threading.Lock()
         self._trees: dict[tuple[Digest, int], CountedTree | None] = {}
+        self._steps: dict[Digest, TracedStep] = {}
 
-    def trace(self, key: Key, below: Result | None) -> "TracedStep | None":
-        """A step with that exact key over `below`; None when there is nothing to gain by tracing it."""
-        if below is None or not below.copied:
+    def find(self, op: RunOp, key: Key, below: Result | None) -> Reuse | None:
+        """What an earlier run made that read nothing which is different now."""
+        step = self.trace(op, key, below)
+        return step.find() if step else None
+
+    def trace(self, op: RunOp, key: Key, below: Result | None) -> "TracedStep | None":
+        """A step with that exact key over `below`; None when it cannot be traced, or nothing is to be gained by it.
+
+        A step with the powers of the host could look past the view.
+        """
+        if below is None or not below.copied or op.security == "insecure":
             return None
         stack = stack_of(below)
         positions = tuple(sorted(below.copied))
         if sum(below.layers[position][1] for position in positions) > _LARGEST:
             return None
-        return TracedStep(self, key, stack, positions, _step_name(key, stack, below.copied))
+        with self._lock:
+            if key.digest in self._steps:
+                return self._steps[key.digest]
+        step = TracedStep(self, key, stack, positions, _step_name(key, stack, below.copied))
+        with self._lock:
+            return self._steps.setdefault(key.digest, step)
 
     def saved(self, step: Digest) -> list[tuple[Key, ReadSet]]:
         """The read sets of a step with the keys of what they made, the latest used first."""
@@ -169,20 +185,24 @@ class TracedStep:
         self.key = key
         self.name = step
 
-    def find(self) -> Record | None:
-        """The record of an earlier run that read nothing which is different now; its `reused` says so."""
-        for key, read_set in self._read_sets.saved(self.name):
+    @cached_property
+    def _saved(self) -> list[tuple[Key, ReadSet]]:
+        return self._read_sets.saved(self.name)
+
+    def find(self) -> Reuse | None:
+        """What an earlier run made that read nothing which is different now."""
+        for key, read_set in self._saved:
             if self._holds(read_set):
                 record = self._read_sets.record(key)
                 if record is not None:
                     self._read_sets.renew(self.name, key, self.key, read_set)
-                    return record._replace(reused=self._sentence(read_set))
+                    identity = identity_of(self.key.digest, *(diff_id for diff_id, _ in record.layers))
+                    return Reuse(record._replace(identity=identity), self._sentence(read_set))
         return None
 
     def worthwhile(self) -> bool:
         """Whether to trace: not when the latest run looked at so much that tracing costs and is unlikely to help."""
-        saved = self._read_sets.saved(self.name)
-        return not saved or saved[0][1].size < _MANY
+        return not self._saved or self._saved[0][1].size < _MANY
 
     def keep(self, questions: Mapping[int, frozenset[Question]]) -> None:
         """Remember what a run asked of the layers, by position; the solver stores its record under the exact key."""

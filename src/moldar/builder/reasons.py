@@ -1,6 +1,5 @@
 """Why a step ran, in a person's words: pure functions over the parts of an earlier key and of the present one."""
 
-import difflib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -74,6 +73,8 @@ def likeness(one: Mapping[str, str], other: Mapping[str, str]) -> int:
 
 def alike(one: str, other: str) -> bool:
     """Whether a step may be the new wording of the other."""
+    import difflib  # few builds come here
+
     return difflib.SequenceMatcher(None, one, other, autojunk=False).ratio() >= ALIKE
 
 

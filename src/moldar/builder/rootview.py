@@ -15,7 +15,8 @@ from typing import Protocol
 
 from moldar.builder.tree import resolve_links
 from moldar.errors import HostTrouble
-from moldar.image.layer import OPAQUE_WHITEOUT, WHITEOUT_PREFIX, LayerEntry, scan_entries
+from moldar.image.layer_entry import OPAQUE_WHITEOUT, WHITEOUT_PREFIX, LayerEntry
+from moldar.image.layer_read import scan_entries
 
 CAPABILITY = "security.capability"
 OPAQUE = "trusted.overlay.opaque"

@@ -19,7 +19,7 @@ from moldar.builder.read_sets import ReadSets, TracedStep
 from moldar.builder.run_mounts import RunSettings, StepMounts
 from moldar.builder.solver import Inputs, Key, Record, StepContext
 from moldar.errors import StepFailed
-from moldar.image.layer import write_layer
+from moldar.image.layer_write import write_layer
 from moldar.image.model import Digest
 from moldar.sandbox.bundle import mount_targets, write_bundle
 from moldar.sandbox.runtime import Streams
@@ -44,10 +44,7 @@ class ProcessFailed(StepFailed):
 
 
 class RunRunner:
-    """Runs RUN, or finds that an earlier run of it over other copied files read nothing that is different now.
-
-    Without `read_sets` only the exact key counts.
-    """
+    """Runs RUN. With `read_sets` it is noticed and kept what the process reads of copied files."""
 
     def __init__(self, workshop: Workshop, settings: RunSettings, read_sets: ReadSets | None = None) -> None:
         self._workshop = workshop
@@ -58,10 +55,7 @@ class RunRunner:
     def run(self, vertex: Vertex, sources: Sequence[Vertex], inputs: Inputs, key: Key, step: StepContext) -> Record:
         op = vertex.op
         assert isinstance(op, RunOp)
-        traced = self._trace(op, inputs, key)
-        found = traced.find() if traced and not vertex.ignore_cache else None
-        if found and not found.expired(vertex.max_age):
-            return found._replace(identity=identity_of(key.digest, *(diff_id for diff_id, _ in found.layers)))
+        traced = self._read_sets.trace(op, key, inputs[0]) if self._read_sets else None
         check_runnable(op.platform)
         stack = stack_of(inputs[0])
         self._workshop.protect("layer", stack)
@@ -72,23 +66,17 @@ class RunRunner:
 
         layer = self._run_traced(op, traced, execute) if traced and traced.worthwhile() else None
         if layer is None:
-            with self._workshop.snapshots.prepare(stack) as workspace:
+            with self._settings.snapshots.prepare(stack) as workspace:
                 execute(workspace)
                 layer = self._commit(op, stack, workspace)
-        snapshot = self._workshop.snapshots.keys((*stack, layer[0]))[-1]
+        snapshot = self._settings.snapshots.keys((*stack, layer[0]))[-1]
         return Record((layer,), identity_of(key.digest, layer[0]), time.time(), (snapshot,))
-
-    def _trace(self, op: RunOp, inputs: Inputs, key: Key) -> TracedStep | None:
-        """A step with the powers of the host could look past the view."""
-        if self._read_sets is None or op.security == "insecure":
-            return None
-        return self._read_sets.trace(key, inputs[0])
 
     def _run_traced(
         self, op: RunOp, traced: TracedStep, execute: Callable[[Workspace], None]
     ) -> tuple[Digest, int] | None:
         """Run the step over a view of the copied layers; None when the view broke down, so that nothing counts."""
-        with self._workshop.snapshots.prepare(traced.stack, traced.positions) as workspace:
+        with self._settings.snapshots.prepare(traced.stack, traced.positions) as workspace:
             failure: ProcessFailed | None = None
             try:
                 execute(workspace)
@@ -154,7 +142,7 @@ class RunRunner:
 
         The tar is kept only where snapshots are whole trees, which do not tell later what a layer changed.
         """
-        if self._workshop.snapshots.whiteouts == "apply":
+        if self._settings.snapshots.whiteouts == "apply":
             return self._workshop.write_layer(lambda write: write_layer(workspace.changes(), write))
         hasher = sha256()
         size = 0

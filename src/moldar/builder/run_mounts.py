@@ -11,9 +11,12 @@ from moldar.builder.graph import Mount, RunOp, Vertex
 from moldar.builder.ops import Workshop, stack_of
 from moldar.builder.solver import Inputs, StepContext
 from moldar.errors import HostTrouble, NotFound
-from moldar.image.layer import diff_entries, unpack, write_layer
+from moldar.image.layer_diff import diff_entries
+from moldar.image.layer_write import write_layer
+from moldar.image.unpack import unpack
 from moldar.sandbox.mounts import MS_NODEV, MS_NOSUID, mount
 from moldar.sandbox.runtime import Runtime, Streams
+from moldar.sandbox.snapshots import Snapshots
 from moldar.sandbox.spec import BindMount, TmpfsMount
 from moldar.sandbox.spec import Mount as SandboxMount
 
@@ -32,11 +35,12 @@ class StepSecrets(NamedTuple):
 class RunSettings(NamedTuple):
     """What all RUNs of a build share. `caches`: directory of the cache mounts, `logs`: of this build's logs.
 
-    `work` is where directories of running steps lie (the store's `snapshots/work`). `shell` are the streams of who
-    wants a shell in a step that fails.
+    `snapshots` makes their roots, `work` is where directories of running steps lie (the store's `snapshots/work`).
+    `shell` are the streams of who wants a shell in a step that fails.
     """
 
     runtime: Runtime
+    snapshots: Snapshots
     caches: str
     logs: str
     work: str
@@ -72,7 +76,7 @@ class StepMounts:
         self._secrets = settings.secrets
         self._step = step
         self._stack = stack
-        self._binds = BindSources(shop.snapshots, settings.work, stack)
+        self._binds = BindSources(settings.snapshots, settings.work, stack)
         self._acquired: dict[str, CacheMount] = {}
         self._memory = ""
         self._has_secrets = False

@@ -12,9 +12,9 @@ from moldar.builder.canvas import Addition, Canvas, Slice
 from moldar.builder.entry import Place
 from moldar.builder.hashing import CAPABILITY, check_unchanged, open_unchanged
 from moldar.errors import CorruptData, HostTrouble
-from moldar.image.compression import detect, open_decompressed
-from moldar.image.layer import BadLayer, LayerEntry, scan_entries
-from moldar.image.layer_read import Readable, read_entries
+from moldar.image.decompression import detect, open_decompressed
+from moldar.image.layer_entry import BadLayer, LayerEntry
+from moldar.image.layer_read import Readable, read_entries, scan_entries
 
 _CHUNK = 1 << 20
 

@@ -29,8 +29,9 @@ from moldar.image.model import Digest
 from moldar.sandbox.confinement import capabilities
 from moldar.sandbox.network import stop_helper
 from moldar.sandbox.runtime import Runtime, Streams
-from moldar.sandbox.snapshots import Snapshots, Stack
+from moldar.sandbox.snapshots import Snapshots
 from moldar.sandbox.spec import ProcessSpec
+from moldar.sandbox.unpacked import Stack
 from moldar.sandbox.users import resolve_user
 from moldar.store.containers import ContainerRow
 from moldar.store.home import Home

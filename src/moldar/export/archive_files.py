@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 from moldar.errors import CorruptData, HostTrouble, NotFound
-from moldar.image.compression import detect, open_decompressed
-from moldar.image.layer import BadLayer, LayerEntry, scan_entries
+from moldar.image.decompression import detect, open_decompressed
+from moldar.image.layer_entry import BadLayer, LayerEntry
+from moldar.image.layer_read import scan_entries
 
 _CHUNK = 1 << 20
 _LINKS = 10

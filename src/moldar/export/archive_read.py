@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 from moldar.errors import Unsupported, UserMistake
 from moldar.export.archive_files import BadArchive, Files, NoSuchFile, open_files, read_file
 from moldar.export.layout_write import CONTAINERD_NAME, DOCKER_FILE, INDEX_FILE, LAYOUT_FILE, REF_NAME
-from moldar.image.compression import MEDIA_TYPE, detect
+from moldar.image.compression import MEDIA_TYPE
 from moldar.image.config import parse_image_config
+from moldar.image.decompression import detect
 from moldar.image.model import (
     OCI_CONFIG,
     OCI_INDEX,

@@ -12,12 +12,16 @@ from typing import Literal
 
 from moldar.errors import CorruptData, NotFound
 from moldar.export.streams import Hashing, Prefetched, WrittenTar
-from moldar.image.compression import DEFAULT_LEVEL, MEDIA_TYPE, Codec, codec_of, compressor, open_decompressed
-from moldar.image.layer import Readable, diff_entries, unpack
+from moldar.image.compression import DEFAULT_LEVEL, MEDIA_TYPE, Codec, codec_of, compressor
+from moldar.image.decompression import open_decompressed
+from moldar.image.layer_diff import diff_entries
+from moldar.image.layer_entry import NeedsParents
+from moldar.image.layer_read import Readable
 from moldar.image.model import Descriptor, Digest
-from moldar.image.unpack import NeedsParents
-from moldar.sandbox.snapshots import Snapshots, Stack
+from moldar.image.unpack import unpack
+from moldar.sandbox.snapshots import Snapshots
 from moldar.sandbox.unchanged import without_unchanged
+from moldar.sandbox.unpacked import Stack
 from moldar.store.blobs import BlobStore
 from moldar.store.layers import LayerTable
 

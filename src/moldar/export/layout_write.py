@@ -11,7 +11,8 @@ from functools import partial
 from typing import Protocol
 
 from moldar.errors import HostTrouble
-from moldar.image.layer import LayerEntry, LayerWriter, Write
+from moldar.image.layer_entry import LayerEntry
+from moldar.image.layer_write import LayerWriter, Write
 from moldar.image.model import Descriptor, Digest, Index, Manifest, encode_json, make_index, parse_manifest
 from moldar.image.reference import Reference
 from moldar.image.transfer import BlobFile, BlobReader

@@ -7,9 +7,11 @@ from functools import partial
 from moldar.errors import HostTrouble
 from moldar.export.layer_forms import WrongLayer
 from moldar.export.streams import Hashing, WrittenTar
-from moldar.image.compression import MEDIA_TYPE, Codec, compressor, open_decompressed
-from moldar.image.layer import diff_entries, unpack
+from moldar.image.compression import MEDIA_TYPE, Codec, compressor
+from moldar.image.decompression import open_decompressed
+from moldar.image.layer_diff import diff_entries
 from moldar.image.model import Descriptor, Digest
+from moldar.image.unpack import unpack
 from moldar.store.blobs import BlobStore
 
 _CHUNK = 1 << 20

@@ -5,9 +5,10 @@ from functools import partial
 from moldar.export.layer_forms import LayerForms
 from moldar.export.store_image import ImageStore
 from moldar.image.config import encode_image_config, parse_image_config
-from moldar.image.layer import LayerWriter, read_entries
+from moldar.image.layer_read import read_entries
+from moldar.image.layer_write import LayerWriter
 from moldar.image.model import Digest, digest_of
-from moldar.sandbox.snapshots import Stack
+from moldar.sandbox.unpacked import Stack
 
 _CHUNK = 1 << 20
 

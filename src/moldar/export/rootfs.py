@@ -7,8 +7,12 @@ from contextlib import ExitStack
 from moldar.errors import HostTrouble
 from moldar.export.layer_forms import LayerForms
 from moldar.export.streams import WrittenTar
-from moldar.image.layer import LayerEntry, Opener, Write, diff_entries, unpack, write_layer
-from moldar.sandbox.snapshots import Snapshots, Stack
+from moldar.image.layer_diff import diff_entries
+from moldar.image.layer_entry import LayerEntry
+from moldar.image.layer_write import Opener, Write, write_layer
+from moldar.image.unpack import unpack
+from moldar.sandbox.snapshots import Snapshots
+from moldar.sandbox.unpacked import Stack
 
 
 def write_tar(forms: LayerForms, snapshots: Snapshots, stack: Stack, write: Write) -> None:

@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
-from moldar.image.compression import open_decompressed
-from moldar.image.layer import LayerEntry, Opener, Readable, read_entries, write_layer
+from moldar.image.decompression import open_decompressed
+from moldar.image.layer_entry import LayerEntry
+from moldar.image.layer_read import Readable, read_entries
+from moldar.image.layer_write import Opener, write_layer
 from moldar.image.model import Digest
 
 _CHUNK = 1 << 20

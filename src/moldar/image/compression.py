@@ -1,21 +1,18 @@
-"""Layer compression: gzip by isal, zstd by zstandard, streaming in and out, recognised by their first bytes.
+"""Layer compression: gzip by isal, zstd by zstandard, streaming.
 
 Output depends on the input, the codec and the level only: gzip headers carry no time and no name.
 """
 
-import bz2
-import lzma
 import os
 import struct
 import threading
 from collections import deque
-from typing import Any, Literal, Protocol, cast
+from typing import Literal, Protocol
 
 import zstandard
 from isal import isal_zlib
 
-from moldar.errors import CorruptData, HostTrouble, UserMistake
-from moldar.image.layer_read import Readable
+from moldar.errors import HostTrouble, UserMistake
 from moldar.image.model import (
     DOCKER_LAYER,
     DOCKER_LAYER_FOREIGN_GZIP,
@@ -43,29 +40,12 @@ _CODEC_OF: dict[str, Codec] = {
     DOCKER_LAYER_FOREIGN_GZIP: "gzip",
     DOCKER_LAYER + ".zstd": "zstd",
 }
-_MAGIC = (
-    (b"\x1f\x8b", "gzip"),
-    (b"\x28\xb5\x2f\xfd", "zstd"),
-    (b"BZh", "bzip2"),
-    (b"\xfd7zXZ\x00", "xz"),
-)
 _GZIP_BLOCK = 1 << 20
 _SAMPLE = 1 << 14
 _SAMPLE_STEP = _GZIP_BLOCK // 4
 _STORED_MOST = 0xFFFF  # bytes in one stored block
 _GZIP_HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
 _LAST_BLOCK = b"\x03\0"  # nothing, and the end
-_CHUNK = 1 << 18
-_OUT = 1 << 20
-_FAILURES: tuple[type[Exception], ...] = (
-    cast("type[Exception]", isal_zlib.error),  # isal's stubs take the class for an instance
-    zstandard.ZstdError,
-    lzma.LZMAError,
-    OSError,
-    ValueError,
-    EOFError,
-)
-_ZSTD_IN = 4096  # zstandard cannot bound its output; 4 KiB in give 128 MiB at most
 
 
 class Compressor(Protocol):
@@ -77,10 +57,6 @@ class Compressor(Protocol):
 
 class UnknownCompression(UserMistake):
     """A codec or level that does not exist."""
-
-
-class BadCompression(CorruptData):
-    """A compressed stream that is malformed or ends early."""
 
 
 def compressor(codec: Codec, level: int | None = None) -> Compressor:
@@ -103,31 +79,6 @@ def compressor(codec: Codec, level: int | None = None) -> Compressor:
 def codec_of(media_type: str) -> Codec | None:
     """The codec that a layer's media type promises, None for a type that is no layer's."""
     return _CODEC_OF.get(media_type)
-
-
-def detect(prefix: bytes) -> str:
-    """`gzip`, `zstd`, `bzip2`, `xz` or `none`, by the first six bytes of a stream."""
-    for magic, name in _MAGIC:
-        if prefix.startswith(magic):
-            return name
-    return "none"
-
-
-def open_decompressed(stream: Readable) -> Readable:
-    """The stream's content, decompressed if its first bytes say so; reading raises BadCompression.
-
-    How much comes out is not limited here: that is for the caller, who knows what to expect.
-    """
-    head = b""
-    while len(head) < 6:
-        more = stream.read(_CHUNK)
-        if not more:
-            break
-        head += more
-    name = detect(head)
-    if name == "none":
-        return _Prefixed(head, stream)
-    return _Decompressed(stream, head, name)
 
 
 class _Plain:
@@ -237,111 +188,3 @@ def _stored(block: memoryview) -> bytes:
         piece = block[start : start + _STORED_MOST]
         pieces += [struct.pack("<BHH", 0, len(piece), len(piece) ^ _STORED_MOST), piece]
     return b"".join(pieces)
-
-
-class _Prefixed:
-    """A stream whose first bytes were already read."""
-
-    def __init__(self, head: bytes, stream: Readable) -> None:
-        self._head = head
-        self._stream = stream
-
-    def read(self, size: int = -1, /) -> bytes:
-        if not self._head:
-            return self._stream.read(size)
-        if size < 0:
-            data, self._head = self._head, b""
-            return data + self._stream.read()
-        data, self._head = self._head[:size], self._head[size:]
-        return data
-
-
-def _new_decompressor(name: str) -> Any:
-    if name == "gzip":
-        return isal_zlib.decompressobj(wbits=31)
-    if name == "zstd":
-        return zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
-    return bz2.BZ2Decompressor() if name == "bzip2" else lzma.LZMADecompressor(memlimit=1 << 28)
-
-
-class _Decompressed:
-    """Reads through a decompressor, frame after frame; may give fewer bytes than asked for before the end."""
-
-    def __init__(self, stream: Readable, head: bytes, name: str) -> None:
-        self._stream = stream
-        self._name = name
-        self._input = head
-        self._decompressor = _new_decompressor(name)
-        self._output = b""
-        self._position = 0
-        self._ended = False
-        self._full = False
-
-    def read(self, size: int = -1, /) -> bytes:
-        if size < 0:
-            return b"".join(iter(lambda: self.read(_OUT), b""))
-        while self._position >= len(self._output):
-            if self._ended:
-                return b""
-            self._output, self._position = self._advance(), 0
-        if not self._position and len(self._output) <= size:
-            self._position = len(self._output)
-            return self._output
-        data = self._output[self._position : self._position + size]
-        self._position += len(data)
-        return data
-
-    def _advance(self) -> bytes:
-        """The next output, possibly none yet."""
-        try:
-            if self._decompressor.eof:
-                self._next_frame()
-                return b""
-            if self._name == "gzip":
-                return self._step_gzip()
-            return self._step_zstd() if self._name == "zstd" else self._step_file()
-        except _FAILURES as error:
-            raise BadCompression(f"malformed {self._name} data: {error}") from error
-
-    def _next_frame(self) -> None:
-        rest = self._input if self._name == "zstd" else self._decompressor.unused_data
-        while not rest.strip(b"\0"):  # zeros pad archives on tape
-            rest = self._stream.read(_CHUNK)
-            if not rest:
-                self._ended = True
-                return
-        self._decompressor, self._input = _new_decompressor(self._name), rest
-
-    def _fill(self) -> None:
-        if not self._input:
-            self._input = self._stream.read(_CHUNK)
-            if not self._input:
-                raise BadCompression(f"truncated {self._name} data")
-
-    def _step_gzip(self) -> bytes:
-        if not self._full:
-            self._fill()
-        output: bytes = self._decompressor.decompress(self._input, _OUT)
-        self._input = self._decompressor.unconsumed_tail
-        self._full = len(output) == _OUT  # then more output may wait inside, with no input left
-        return output
-
-    def _step_zstd(self) -> bytes:
-        self._fill()
-        outputs, total, position, whole = [], 0, 0, self._input
-        while position < len(whole) and total < _OUT and not self._decompressor.eof:
-            outputs.append(self._decompressor.decompress(whole[position : position + _ZSTD_IN]))
-            total += len(outputs[-1])
-            position += _ZSTD_IN
-        self._input = whole[position:]
-        if self._decompressor.eof:
-            self._input = self._decompressor.unused_data + self._input
-        return b"".join(outputs)
-
-    def _step_file(self) -> bytes:
-        if not self._decompressor.needs_input:
-            output: bytes = self._decompressor.decompress(b"", _OUT)
-            return output
-        self._fill()
-        output, self._input = self._decompressor.decompress(self._input, _OUT), b""
-        return output

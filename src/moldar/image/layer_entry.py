@@ -6,6 +6,9 @@ from moldar.errors import CorruptData
 
 WHITEOUT_PREFIX = ".wh."
 OPAQUE_WHITEOUT = ".wh..wh..opq"
+META_PREFIX = ".wh..wh."
+OVERLAY_OPAQUE = "trusted.overlay.opaque"
+OVERLAY_XATTRS = ("trusted.overlay.", "user.overlay.")
 KINDS = ("file", "dir", "symlink", "link", "fifo", "char", "block")
 
 
@@ -40,3 +43,16 @@ class BadLayer(CorruptData):
         super().__init__(f"bad layer: member {shown!r}: {why}" if member else f"bad layer: {why}")
         self.why = why
         self.member = member
+
+
+class NeedsParents(CorruptData):
+    """A layer that cannot be unpacked on its own: it relies on a directory or file of the layers beneath it."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"the layer relies on {path!r} of a layer beneath it")
+        self.path = path
+
+
+def is_metadata(path: str) -> bool:
+    """Whether a member belongs to AUFS, which kept its own books in names that begin with `.wh..wh.`."""
+    return any(part.startswith(META_PREFIX) and part != OPAQUE_WHITEOUT for part in path.split("/"))

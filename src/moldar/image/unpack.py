@@ -13,18 +13,25 @@ from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from moldar.errors import CorruptData, HostTrouble
-from moldar.image.layer_entry import OPAQUE_WHITEOUT, WHITEOUT_PREFIX, BadLayer, LayerEntry
+from moldar.image.layer_entry import (
+    META_PREFIX,
+    OPAQUE_WHITEOUT,
+    OVERLAY_OPAQUE,
+    OVERLAY_XATTRS,
+    WHITEOUT_PREFIX,
+    BadLayer,
+    LayerEntry,
+    NeedsParents,
+    is_metadata,
+)
 from moldar.image.layer_read import Content, Readable, read_entries
 from moldar.image.rooted import NotThere, RootedDirectory, remove
 
 Whiteouts = Literal["overlay", "apply"]
-OVERLAY_OPAQUE = "trusted.overlay.opaque"
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK = 1 << 20
-META_PREFIX = ".wh..wh."
 _SECOND = 10**9
-OVERLAY_XATTRS = ("trusted.overlay.", "user.overlay.")
 _NODE_TYPES = {"fifo": stat.S_IFIFO, "char": stat.S_IFCHR, "block": stat.S_IFBLK}
 
 
@@ -34,14 +41,6 @@ class UnpackResult(NamedTuple):
     entries: int
     size: int
     skipped_devices: int = 0
-
-
-class NeedsParents(CorruptData):
-    """A layer that cannot be unpacked on its own: it relies on a directory or file of the layers beneath it."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__(f"the layer relies on {path!r} of a layer beneath it")
-        self.path = path
 
 
 def unpack(
@@ -276,11 +275,6 @@ class _Unpacker:
         if self._refuse:
             return NeedsParents(what)
         return BadLayer(f"{what!r} is missing or no directory", member)
-
-
-def is_metadata(path: str) -> bool:
-    """Whether a member belongs to AUFS, which kept its own books in names that begin with `.wh..wh.`."""
-    return any(part.startswith(META_PREFIX) and part != OPAQUE_WHITEOUT for part in path.split("/"))
 
 
 def _is_directory(parent: int, name: str) -> bool:

@@ -4,22 +4,23 @@ A probe does the thing itself once, in small: starts a container that ends at on
 answer is kept in a file beside what it depends on (kernel, boot, programs), so that asking again costs one read.
 """
 
-import json
 import os
 import shutil
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from moldar.errors import HostTrouble, MoldarError
 from moldar.sandbox.bundle import Features, write_bundle
 from moldar.sandbox.copying import CopyingSnapshots
 from moldar.sandbox.overlay import OverlaySnapshots
+from moldar.sandbox.remembered import remembered
 from moldar.sandbox.runtime import Runtime, Streams
 from moldar.sandbox.runtimes import OciRuntime, RuntimeSetup
 from moldar.sandbox.snapshots import Snapshots, SnapshotTable
 from moldar.sandbox.spawning import UNIFIED
 from moldar.sandbox.spec import ProcessSpec, SandboxSpec
+from moldar.sandbox.unpacked import driver_answer, driver_facts
 from moldar.sandbox.workdirs import sweep_work
 
 PROGRAMS = ("crun", "runc")
@@ -54,7 +55,7 @@ def choose_runtime(run: str, only: str = "") -> Runtime:
         raise NoRuntime(reasons)
 
     facts = [_identity(path) for path in programs.values()] + [_cgroups()]
-    answer = _remembered(f"{run}/runtime{'-' + only if only else ''}.json", facts, ask)
+    answer = remembered(f"{run}/runtime{'-' + only if only else ''}.json", facts, ask)
     runtime = OciRuntime(list(_candidates(programs, run))[answer["number"]])
     runtime.sweep()
     return runtime
@@ -68,7 +69,7 @@ def choose_snapshots(base: str, table: SnapshotTable, only: str = "") -> Snapsho
     sweep_work(f"{base}/work")
     if only == OverlaySnapshots.name:
         return overlay
-    answer = _remembered(f"{base}/driver.json", [os.stat(base).st_dev], lambda: {"overlay": _overlay_works(overlay)})
+    answer = remembered(driver_answer(base), driver_facts(base), lambda: {"overlay": _overlay_works(overlay)})
     return overlay if answer["overlay"] else CopyingSnapshots(base, table)
 
 
@@ -142,25 +143,6 @@ def _overlay_works(snapshots: OverlaySnapshots) -> bool:
     except (OSError, MoldarError):
         return False
     return True
-
-
-def _remembered(path: str, facts: list[Any], ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The answer in `path` if it was given under the same `facts`, kernel and boot; else that of `ask`, then kept."""
-    with open("/proc/sys/kernel/random/boot_id") as file:
-        facts = [os.uname().release, file.read().strip(), *facts]
-    try:
-        with open(path) as file:
-            kept = json.load(file)
-        if kept["facts"] == facts:
-            return dict(kept["answer"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    answer = ask()
-    staged = f"{path}.{os.urandom(6).hex()}"
-    with open(staged, "w") as file:
-        json.dump({"facts": facts, "answer": answer}, file)
-    os.replace(staged, path)
-    return answer
 
 
 def _identity(path: str) -> str:

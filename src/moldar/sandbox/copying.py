@@ -12,13 +12,13 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 from moldar.image.layer_diff import diff_entries
 from moldar.image.layer_entry import WHITEOUT_PREFIX, LayerEntry
-from moldar.image.model import chain_ids
 from moldar.sandbox.readset.observations import Question
-from moldar.sandbox.snapshots import Change, Fill, MissingSnapshot, SnapshotTable, Stack
+from moldar.sandbox.snapshots import Change, Fill, SnapshotTable
+from moldar.sandbox.unpacked import Stack, UnpackedTrees
 from moldar.sandbox.workdirs import (
     WorkDirectory,
     adopt,
@@ -35,29 +35,22 @@ _FICLONE = 0x40049409
 _CHUNK = 1 << 26
 
 
-class CopyingSnapshots:
+class CopyingSnapshots(UnpackedTrees):
     """Snapshots below `base` (the store's `snapshots` folder), recorded in `table`."""
 
     name = "copying"
-    whiteouts: Literal["overlay", "apply"] = "apply"
 
     def __init__(self, base: str, table: SnapshotTable) -> None:
-        self._base = base
+        super().__init__(base)
         self._table = table
         make_folders(base)
         os.makedirs(f"{base}/empty", exist_ok=True)
-
-    def keys(self, stack: Stack) -> tuple[str, ...]:
-        return (f"tree:{chain_ids(stack)[-1].partition(':')[2]}",) if stack else ()
-
-    def has(self, stack: Stack) -> bool:
-        return all(os.path.isdir(self._directory(key)) for key in self.keys(stack))
 
     def unpack(self, stack: Stack, fill: Fill) -> None:
         if self.has(stack):
             return
         (parent,) = self.directories(stack[:-1])
-        work = WorkDirectory(f"{self._base}/work")
+        work = WorkDirectory(f"{self.base}/work")
         try:
             staged = f"{work.path}/layer"
             copy_tree(parent, staged)
@@ -69,28 +62,20 @@ class CopyingSnapshots:
     def unpack_over(self, stack: Stack, fill: Fill) -> None:
         self.unpack(stack, fill)
 
-    def directories(self, stack: Stack) -> tuple[str, ...]:
-        if not stack:
-            return (f"{self._base}/empty",)
-        path = self._directory(self.keys(stack)[0])
-        if not os.path.isdir(path):
-            raise MissingSnapshot(stack[-1])
-        return (path,)
-
     @contextmanager
     def mount(self, stack: Stack) -> Iterator[str]:
         yield self.directories(stack)[0]
 
     def prepare(self, stack: Stack, viewed: Collection[int] = ()) -> "CopyingWorkspace":
-        return CopyingWorkspace(self, self.directories(stack)[0], WorkDirectory(f"{self._base}/work"))
+        return CopyingWorkspace(self, self.directories(stack)[0], WorkDirectory(f"{self.base}/work"))
 
     def create_rootfs(self, name: str, stack: Stack) -> None:
-        directory = f"{self._base}/roots/{name}"
+        directory = f"{self.base}/roots/{name}"
         os.mkdir(directory, 0o700)
         copy_tree(self.directories(stack)[0], f"{directory}/root")
 
     def mount_rootfs(self, name: str) -> str:
-        return f"{self._base}/roots/{name}/root"
+        return f"{self.base}/roots/{name}/root"
 
     def unmount_rootfs(self, name: str) -> None:
         return
@@ -99,34 +84,31 @@ class CopyingSnapshots:
         return self.mount_rootfs(name)
 
     def remove_rootfs(self, name: str) -> None:
-        clear(f"{self._base}/roots/{name}")
+        clear(f"{self.base}/roots/{name}")
 
     def remove(self, key: str) -> None:
-        work = WorkDirectory(f"{self._base}/work")
+        work = WorkDirectory(f"{self.base}/work")
         try:
             with suppress(FileNotFoundError):
-                os.rename(self._directory(key), f"{work.path}/layer")
+                os.rename(self.directory(key), f"{work.path}/layer")
             self._table.remove_snapshot(key)
         finally:
             work.close()
 
     def present(self) -> set[str]:
-        return present(f"{self._base}/layers")
+        return present(f"{self.base}/layers")
 
     def sweep(self) -> list[str]:
-        swept = sweep_work(f"{self._base}/work")
-        adopt(self._table, f"{self._base}/layers")
+        swept = sweep_work(f"{self.base}/work")
+        adopt(self._table, f"{self.base}/layers")
         return swept
 
     def publish_tree(self, staged: str, stack: Stack) -> None:
         """Make the whole tree `staged` the snapshot of `stack`."""
         (key,) = self.keys(stack)
         size = directory_size(staged)
-        publish(staged, self._directory(key))
+        publish(staged, self.directory(key))
         self._table.add_snapshot(key, size)  # also when it was there: a collection may just have forgotten it
-
-    def _directory(self, key: str) -> str:
-        return f"{self._base}/layers/{key.replace(':', '-', 1)}"
 
 
 class CopyingWorkspace:

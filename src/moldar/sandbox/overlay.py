@@ -11,15 +11,15 @@ import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 from moldar.image.layer_diff import diff_entries
-from moldar.image.model import chain_ids
 from moldar.sandbox import mounts
 from moldar.sandbox.readset.observations import ATTRIBUTE, ATTRIBUTES, ENTRY, Question
 from moldar.sandbox.readset.view import VIEWED_TIME, Views, open_views
-from moldar.sandbox.snapshots import Change, Fill, MissingSnapshot, MountFailed, SnapshotTable, Stack
+from moldar.sandbox.snapshots import Change, Fill, MountFailed, SnapshotTable
 from moldar.sandbox.unchanged import without_unchanged
+from moldar.sandbox.unpacked import Stack, UnpackedLayers, merged_key
 from moldar.sandbox.workdirs import (
     WorkDirectory,
     adopt,
@@ -40,37 +40,22 @@ _MOST_BY_DESCRIPTOR = 190
 _READ_PATH = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-class OverlaySnapshots:
+class OverlaySnapshots(UnpackedLayers):
     """Snapshots below `base` (the store's `snapshots` folder), recorded in `table`."""
 
     name = "overlay"
-    whiteouts: Literal["overlay", "apply"] = "overlay"
 
     def __init__(self, base: str, table: SnapshotTable) -> None:
-        self._base = base
+        super().__init__(base)
         self._table = table
         make_folders(base)
         os.makedirs(f"{base}/empty", exist_ok=True)
-
-    def keys(self, stack: Stack) -> tuple[str, ...]:
-        keys: list[str] = []
-        for depth, diff_id in enumerate(stack):
-            key: str = diff_id
-            if not os.path.isdir(self._directory(key)):
-                merged = _merged_key(stack[: depth + 1])
-                if os.path.isdir(self._directory(merged)):
-                    key = merged
-            keys.append(key)
-        return tuple(keys)
-
-    def has(self, stack: Stack) -> bool:
-        return all(os.path.isdir(self._directory(key)) for key in self.keys(stack))
 
     def unpack(self, stack: Stack, fill: Fill) -> None:
         if self.has(stack):
             return
         parents = self.directories(stack[:-1])
-        work = WorkDirectory(f"{self._base}/work")
+        work = WorkDirectory(f"{self.base}/work")
         try:
             staged = f"{work.path}/layer"
             os.mkdir(staged, 0o755)
@@ -87,36 +72,29 @@ class OverlaySnapshots:
         with self.prepare(stack[:-1]) as workspace:
             size = fill(workspace.path)
             release(workspace.path)
-            self._publish(workspace.upper, _merged_key(stack), size)
-
-    def directories(self, stack: Stack) -> tuple[str, ...]:
-        paths = tuple(self._directory(key) for key in self.keys(stack))
-        for path, key in zip(paths, stack, strict=True):
-            if not os.path.isdir(path):
-                raise MissingSnapshot(key)
-        return paths
+            self._publish(workspace.upper, merged_key(stack), size)
 
     @contextmanager
     def mount(self, stack: Stack) -> Iterator[str]:
         lowers = self.directories(stack)
-        work = WorkDirectory(f"{self._base}/work")
+        work = WorkDirectory(f"{self.base}/work")
         try:
             # Overlayfs wants two lower directories, different ones, where there is no upper one.
             if not lowers:
                 lowers = (f"{work.path}/nothing",)
                 os.mkdir(lowers[0], 0o755)
-            _mount_overlay((f"{self._base}/empty", *lowers), work.mount_point())
+            _mount_overlay((f"{self.base}/empty", *lowers), work.mount_point())
             yield work.root
         finally:
             work.close()
 
     def prepare(self, stack: Stack, viewed: Collection[int] = ()) -> "OverlayWorkspace":
-        lowers = self.directories(stack) or (f"{self._base}/empty",)
-        return OverlayWorkspace(self, lowers, WorkDirectory(f"{self._base}/work"), viewed)
+        lowers = self.directories(stack) or (f"{self.base}/empty",)
+        return OverlayWorkspace(self, lowers, WorkDirectory(f"{self.base}/work"), viewed)
 
     def create_rootfs(self, name: str, stack: Stack) -> None:
-        lowers = self.directories(stack) or (f"{self._base}/empty",)
-        directory = f"{self._base}/roots/{name}"
+        lowers = self.directories(stack) or (f"{self.base}/empty",)
+        directory = f"{self.base}/roots/{name}"
         os.mkdir(directory, 0o700)
         _make_upper(directory, lowers)
         os.mkdir(f"{directory}/root")
@@ -124,40 +102,40 @@ class OverlaySnapshots:
             file.write("\n".join(os.path.basename(lower) for lower in lowers))
 
     def mount_rootfs(self, name: str) -> str:
-        directory = f"{self._base}/roots/{name}"
+        directory = f"{self.base}/roots/{name}"
         root = f"{directory}/root"
         if not os.path.ismount(root):
             with open(f"{directory}/lowers") as file:
                 names = file.read().splitlines()
-            lowers = tuple(f"{self._base}/{'' if name == 'empty' else 'layers/'}{name}" for name in names)
+            lowers = tuple(f"{self.base}/{'' if name == 'empty' else 'layers/'}{name}" for name in names)
             _mount_overlay(lowers, root, directory)
         return root
 
     def unmount_rootfs(self, name: str) -> None:
-        release(f"{self._base}/roots/{name}/root")
+        release(f"{self.base}/roots/{name}/root")
 
     def rootfs_upper(self, name: str) -> str:
-        return f"{self._base}/roots/{name}/upper"
+        return f"{self.base}/roots/{name}/upper"
 
     def remove_rootfs(self, name: str) -> None:
-        clear(f"{self._base}/roots/{name}")
+        clear(f"{self.base}/roots/{name}")
 
     def remove(self, key: str) -> None:
-        work = WorkDirectory(f"{self._base}/work")
+        work = WorkDirectory(f"{self.base}/work")
         try:
             # The rename makes it vanish at once; deleting takes its time.
             with suppress(FileNotFoundError):
-                os.rename(self._directory(key), f"{work.path}/layer")
+                os.rename(self.directory(key), f"{work.path}/layer")
             self._table.remove_snapshot(key)
         finally:
             work.close()
 
     def present(self) -> set[str]:
-        return present(f"{self._base}/layers")
+        return present(f"{self.base}/layers")
 
     def sweep(self) -> list[str]:
-        swept = sweep_work(f"{self._base}/work")
-        adopt(self._table, f"{self._base}/layers")
+        swept = sweep_work(f"{self.base}/work")
+        adopt(self._table, f"{self.base}/layers")
         return swept
 
     def publish_upper(self, upper: str, stack: Stack, size: int) -> None:
@@ -165,11 +143,8 @@ class OverlaySnapshots:
         self._publish(upper, stack[-1], size or directory_size(upper))
 
     def _publish(self, staged: str, key: str, size: int) -> None:
-        publish(staged, self._directory(key))
+        publish(staged, self.directory(key))
         self._table.add_snapshot(key, size)  # also when it was there: a collection may just have forgotten it
-
-    def _directory(self, key: str) -> str:
-        return f"{self._base}/layers/{key.replace(':', '-', 1)}"
 
 
 class OverlayWorkspace:
@@ -295,10 +270,6 @@ def _status(path: str) -> os.stat_result | None:
         return os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
-
-
-def _merged_key(stack: Stack) -> str:
-    return f"merged:{chain_ids(stack)[-1].partition(':')[2]}"
 
 
 def _make_upper(directory: str, lowers: tuple[str, ...]) -> None:

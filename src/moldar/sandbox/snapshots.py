@@ -12,14 +12,13 @@ A stack names a root file system by its layers' diff IDs, lowest first. On disk,
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import Protocol, Self
 
 from moldar.errors import HostTrouble
 from moldar.image.layer_entry import LayerEntry
-from moldar.image.model import Digest
 from moldar.sandbox.readset.observations import Question
+from moldar.sandbox.unpacked import Stack, Unpacked
 
-Stack = tuple[Digest, ...]
 Fill = Callable[[str], int]
 """Unpacks a layer into the directory given, in the driver's style of whiteouts; gives the bytes written."""
 Change = tuple[LayerEntry, Callable[[], int] | None]
@@ -32,14 +31,6 @@ class SnapshotTable(Protocol):
     def has_snapshot(self, key: str) -> bool: ...
     def adopt_snapshot(self, key: str, size: int, exists: Callable[[], bool]) -> None: ...
     def remove_snapshot(self, key: str) -> None: ...
-
-
-class MissingSnapshot(HostTrouble):
-    """A layer was to be mounted that nobody has unpacked."""
-
-    def __init__(self, key: str) -> None:
-        super().__init__(f"the layer {key} is not unpacked", hint="run `moldar system check`")
-        self.key = key
 
 
 class MountFailed(HostTrouble):
@@ -90,19 +81,10 @@ class Workspace(Protocol):
     ) -> None: ...
 
 
-class Snapshots(Protocol):
+class Snapshots(Unpacked, Protocol):
     """Makes, mounts and removes snapshots. All methods may be called from any thread and from many processes."""
 
     name: str
-    whiteouts: Literal["overlay", "apply"]
-
-    def keys(self, stack: Stack) -> tuple[str, ...]:
-        """The keys of the snapshots that `stack` needs; those not unpacked count too."""
-        ...
-
-    def has(self, stack: Stack) -> bool:
-        """Whether `stack` can be mounted now."""
-        ...
 
     def unpack(self, stack: Stack, fill: Fill) -> None:
         """Make the snapshot of `stack`'s top layer by `fill`. Nothing is left behind when `fill` raises.
@@ -113,10 +95,6 @@ class Snapshots(Protocol):
 
     def unpack_over(self, stack: Stack, fill: Fill) -> None:
         """The same for a layer that relies on its parents: `fill` gets the merged root and applies whiteouts."""
-        ...
-
-    def directories(self, stack: Stack) -> tuple[str, ...]:
-        """The directories that together are `stack`, lowest first, with overlay whiteouts; MissingSnapshot."""
         ...
 
     def mount(self, stack: Stack) -> AbstractContextManager[str]:

@@ -23,7 +23,9 @@ from moldar.dockerfile.source import Location
 from moldar.errors import MoldarError, NotFound
 from moldar.export.layer_forms import LayerForms
 from moldar.image.config import DEFAULT_PATH, ContainerConfig, HistoryEntry, ImageConfig, parse_image_config
-from moldar.image.layer import diff_entries, read_entries, write_layer
+from moldar.image.layer_diff import diff_entries
+from moldar.image.layer_read import read_entries
+from moldar.image.layer_write import write_layer
 from moldar.image.model import Digest, Platform
 from moldar.sandbox.choosing import choose_runtime, choose_snapshots
 from moldar.store.blobs import BlobStore
@@ -150,7 +152,12 @@ class Bench:
             self.blobs, self.layers, self.snapshots, self.forms, sources, self.lease.protect, self.home.ingest
         )
         settings = RunSettings(
-            self.runtime, self.home.cachemounts, str(logs), f"{self.home.snapshots}/work", self.secrets
+            self.runtime,
+            self.snapshots,
+            self.home.cachemounts,
+            str(logs),
+            f"{self.home.snapshots}/work",
+            self.secrets,
         )
         runners: Mapping[type, StepRunner] = {
             CopyOp: CopyRunner(shop),

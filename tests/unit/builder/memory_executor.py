@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from moldar.builder.graph import ContextOp, CopyOp, ImageOp, InlineOp, RunOp, ScratchOp, Vertex, definition
 from moldar.builder.progress import Event
-from moldar.builder.solver import Explanation, Inputs, Key, Record, Result, StepContext
+from moldar.builder.solver import Explanation, Inputs, Key, Record, Result, Reuse, StepContext
 from moldar.errors import StepFailed
 from moldar.image.model import digest_of
 
@@ -31,6 +31,7 @@ class MemoryCache:
         self.records: dict[str, Record] = {}
         self.lookups = 0
         self.begun = False
+        self.explained: list[str] = []
 
     def lookup(self, key: Key) -> Record | None:
         self.lookups += 1
@@ -43,6 +44,7 @@ class MemoryCache:
         self.begun = True
 
     def explain(self, key: Key, *, ignored: bool = False) -> Explanation:
+        self.explained.append(key.step)
         return Explanation("ran because of --no-cache" if ignored else f"{key.step} was never run")
 
 
@@ -57,6 +59,7 @@ class MemoryExecutor:
         self.most = 0
         self.meeting = threading.Condition(self.lock)
         self.context = "content"
+        self.reuses: dict[str, Reuse] = {}
 
     def identify(self, vertex: Vertex) -> Result | None:
         if isinstance(vertex.op, ScratchOp):
@@ -94,6 +97,10 @@ class MemoryExecutor:
         assert isinstance(vertex.op, ImageOp)
         with self.lock:
             self.fetched.append(vertex.op.reference)
+
+    def reuse(self, vertex: Vertex, inputs: Inputs, key: Key) -> Reuse | None:
+        with self.lock:
+            return self.reuses.get(vertex.name)
 
     def run(self, vertex: Vertex, sources: Sequence[Vertex], inputs: Inputs, key: Key, step: StepContext) -> Record:
         with self.lock:

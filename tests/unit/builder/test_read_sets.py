@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from moldar.builder.graph import RunOp
 from moldar.builder.keys import make_key
 from moldar.builder.read_sets import LentReadSets, ReadSet, ReadSets, TracedStep
 from moldar.builder.solver import BELOW, Key, Record, Result
@@ -14,6 +15,7 @@ from moldar.store.home import Home
 from moldar.store.read_sets import KEPT, ReadSetRow, ReadSetTable
 
 BASE, OTHER = digest_of(b"base"), digest_of(b"another base")
+RUN = RunOp(("sh", "-c", "pip install"), (), "", "/")
 READ = Question(CONTENT, "requirements.txt")
 LISTED = Question(NAMES, "app")
 
@@ -45,7 +47,7 @@ class World:
             tuple((diff_id, 10) for diff_id in stack), digest_of(repr(stack).encode()), 0.0, frozenset(copied)
         )
         key = make_key("RUN", [(BELOW, below.identity), ("the command", command)], f"RUN {command}")
-        traced = ReadSets(self.table, lambda key: self.records.get(key.digest), self).trace(key, below)
+        traced = ReadSets(self.table, lambda key: self.records.get(key.digest), self).trace(RUN, key, below)
         assert traced is not None
         return traced
 
@@ -73,8 +75,8 @@ def test_a_run_serves_while_what_it_read_is_the_same(world: World) -> None:
     new = world.copied(content_requirements_txt="flask", content_app_py="2")
     found = world.step(BASE, new, copied=(1,)).find()
     assert found is not None
-    assert found.layers == record.layers
-    assert found.reused == "reused: read 1 of 2 copied files, none changed"
+    assert found.record.layers == record.layers
+    assert found.sentence == "reused: read 1 of 2 copied files, none changed"
     changed = world.copied(content_requirements_txt="quart", content_app_py="1")
     assert world.step(BASE, changed, copied=(1,)).find() is None
 
@@ -145,9 +147,12 @@ def test_a_step_that_looks_at_nearly_everything_is_not_traced_again(world: World
 def test_nothing_is_traced_where_nothing_is_copied(world: World) -> None:
     read_sets = ReadSets(world.table, lambda key: None, world)
     key = Key(digest_of(b"key"))
-    assert read_sets.trace(key, None) is None
-    assert read_sets.trace(key, Result(((BASE, 1),), BASE)) is None
-    assert read_sets.trace(key, Result(((BASE, 1 << 40),), BASE, 0.0, frozenset({0}))) is None
+    below = Result(((BASE, 1),), BASE, 0.0, frozenset({0}))
+    assert read_sets.trace(RUN, key, below) is not None
+    assert read_sets.trace(RUN._replace(security="insecure"), key, below) is None
+    assert read_sets.trace(RUN, key, None) is None
+    assert read_sets.trace(RUN, key, Result(((BASE, 1),), BASE)) is None
+    assert read_sets.trace(RUN, key, Result(((BASE, 1 << 40),), BASE, 0.0, frozenset({0}))) is None
 
 
 def test_damaged_data_does_not_serve(world: World) -> None:

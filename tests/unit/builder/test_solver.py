@@ -1,6 +1,7 @@
 """The solver over an executor in memory: order, sharing, laziness, threads, failure."""
 
 import threading
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from moldar.builder.graph import ContextOp, CopyOp, Graph, ImageOp, Op, RunOp, ScratchOp, Vertex
 from moldar.builder.progress import VertexCompleted, VertexStarted
-from moldar.builder.solver import Result, solve
+from moldar.builder.solver import Record, Result, Reuse, solve
 from moldar.errors import StepFailed
 from moldar.image.model import Platform, digest_of
 
@@ -163,6 +164,35 @@ def test_why_a_step_ran_is_told(build: Build) -> None:
     build.solve(graph((ScratchOp(), ()), (run("write", "a"), (0,)), no_cache=True))
     completed = [event for event in build.events.events if isinstance(event, VertexCompleted)]
     assert "because of --no-cache" in next(event.reason for event in completed if event.id == "1")
+
+
+def test_a_step_that_would_do_the_same_again_is_not_run(build: Build) -> None:
+    steps = graph((ScratchOp(), ()), (run("write", "a"), (0,)), (run("write", "b"), (1,)))
+    made = Record(((digest_of(b"before"), 6),), digest_of(b"made before"), time.time() - 60)
+    build.executor.reuses["step 1"] = Reuse(made, "reused: read nothing")
+    results = build.solve(steps)
+    assert build.executor.ran == ["step 2"]
+    assert results[1] is not None
+    assert results[1].layers == made.layers
+    completed = [event for event in build.events.events if isinstance(event, VertexCompleted)]
+    assert [(event.cached, event.reason) for event in completed if event.id == "1"] == [
+        (True, "reused: read nothing")
+    ]
+    assert build.cache.explained == ["step 2"]
+    build.solve(steps)
+    assert build.executor.ran == []  # now it is known under its own key
+
+
+def test_a_reuse_is_not_taken_when_the_cache_is_ignored_or_it_is_too_old(build: Build) -> None:
+    made = Record(((digest_of(b"before"), 6),), digest_of(b"made before"), time.time() - 60)
+    build.executor.reuses["step 1"] = Reuse(made, "reused: read nothing")
+    build.solve(graph((ScratchOp(), ()), (run("write", "a"), (0,)), no_cache=True))
+    assert build.executor.ran == ["step 1"]
+    old = Vertex(run("write", "b"), (0,), "step 1", max_age=30)
+    build.solve(Graph((Vertex(ScratchOp(), (), "step 0"), old), 1))
+    assert build.executor.ran == ["step 1"]
+    build.solve(Graph((Vertex(ScratchOp(), (), "step 0"), old._replace(op=run("write", "c"), max_age=90)), 1))
+    assert build.executor.ran == []
 
 
 @st.composite

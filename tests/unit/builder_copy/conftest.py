@@ -15,7 +15,9 @@ from moldar.builder.graph import CopyOp
 from moldar.builder.rootview import DirectoryLayer, Layer, RootView, TarLayer
 from moldar.builder.selection import select, selection_digest
 from moldar.builder.tree import LocalTree, Tree
-from moldar.image.layer import LayerEntry, LayerWriter, unpack
+from moldar.image.layer_entry import LayerEntry
+from moldar.image.layer_write import LayerWriter
+from moldar.image.unpack import unpack
 
 Spec = Mapping[str, Any]
 """Path to content (a file), None (a directory), `-> target` as ("link", target), ("hard", path) or ("fifo",)."""

@@ -13,7 +13,7 @@ from moldar.builder.graph import CopyOp
 from moldar.builder.hashing import SourceChanged
 from moldar.builder.selection import MissingSource, select
 from moldar.builder.tree import FileTree, InlineTree, LocalTree
-from moldar.image.layer import LayerEntry
+from moldar.image.layer_entry import LayerEntry
 
 PASSWD = b"root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\nodd:x:y:z::/:\n"
 GROUP = b"root:x:0:\nstaff:x:50:app\n"

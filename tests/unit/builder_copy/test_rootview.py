@@ -7,7 +7,7 @@ import pytest
 from moldar.builder.rootview import LazyLayers, RootView, TarLayer
 from moldar.builder.tree import LinkLoop
 from moldar.errors import HostTrouble
-from moldar.image.layer import LayerEntry
+from moldar.image.layer_entry import LayerEntry
 
 
 def directory(path: str, mode: int = 0o755) -> LayerEntry:

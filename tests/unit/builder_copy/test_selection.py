@@ -20,7 +20,7 @@ from moldar.builder.graph import CopyOp
 from moldar.builder.rootview import RootView
 from moldar.builder.selection import MissingSource, expand, select, selection_digest
 from moldar.builder.tree import LinkLoop, LocalTree
-from moldar.image.layer import unpack
+from moldar.image.unpack import unpack
 from moldar.store.database import Database
 from moldar.store.home import Home
 from moldar.store.stat_index import StatIndex

@@ -12,7 +12,7 @@ import pytest
 import zstandard
 
 from moldar.errors import CorruptData, HostTrouble, UserMistake
-from moldar.image.layer import LayerEntry
+from moldar.image.layer_entry import LayerEntry
 
 
 def archive(*members: tuple[str, Any], **options: Any) -> bytes:

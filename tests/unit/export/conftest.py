@@ -11,7 +11,8 @@ import pytest
 from moldar.export.layer_forms import LayerForms
 from moldar.export.store_image import ImageStore
 from moldar.image.config import ContainerConfig, ImageConfig, encode_image_config
-from moldar.image.layer import LayerEntry, LayerWriter
+from moldar.image.layer_entry import LayerEntry
+from moldar.image.layer_write import LayerWriter
 from moldar.image.model import Digest, Platform
 from moldar.image.reference import parse_reference
 from moldar.sandbox.overlay import OverlaySnapshots

@@ -14,7 +14,7 @@ import zstandard
 
 from moldar.export.layer_forms import LayerForms, LayerMissing, WrongLayer
 from moldar.image.compression import compressor
-from moldar.image.layer import write_layer
+from moldar.image.layer_write import write_layer
 from moldar.image.model import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Descriptor, digest_of
 from moldar.sandbox.copying import CopyingSnapshots
 

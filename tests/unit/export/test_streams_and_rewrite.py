@@ -11,8 +11,10 @@ from moldar.errors import CorruptData
 from moldar.export.rewrite import clamp_times
 from moldar.export.store_image import StoreImage
 from moldar.export.streams import Hashing, Meter, Prefetched, WrittenTar
-from moldar.image.compression import BadCompression
-from moldar.image.layer import BadLayer, LayerEntry, LayerWriter, read_entries
+from moldar.image.decompression import BadCompression
+from moldar.image.layer_entry import BadLayer, LayerEntry
+from moldar.image.layer_read import read_entries
+from moldar.image.layer_write import LayerWriter
 from moldar.image.model import digest_of
 
 

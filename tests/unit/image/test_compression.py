@@ -13,17 +13,8 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moldar.image.compression import (
-    CODECS,
-    MEDIA_TYPE,
-    BadCompression,
-    Codec,
-    UnknownCompression,
-    codec_of,
-    compressor,
-    detect,
-    open_decompressed,
-)
+from moldar.image.compression import CODECS, MEDIA_TYPE, Codec, UnknownCompression, codec_of, compressor
+from moldar.image.decompression import BadCompression, detect, open_decompressed
 
 DATA = os.urandom(2_000_000) + bytes(9_000_000) + b"some text, " * 100_000
 

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from moldar.errors import HostTrouble
-from moldar.image.layer import LayerEntry, diff_entries, unpack, write_layer
-from moldar.image.layer_diff import DependentUpper
+from moldar.image.layer_diff import DependentUpper, diff_entries
+from moldar.image.layer_entry import LayerEntry
+from moldar.image.layer_write import write_layer
+from moldar.image.unpack import unpack
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moldar.image.layer import BadLayer, LayerEntry, read_entries, scan_entries
+from moldar.image.layer_entry import BadLayer, LayerEntry
+from moldar.image.layer_read import read_entries, scan_entries
 
 
 def read_all(raw: bytes) -> list[tuple[LayerEntry, bytes]]:

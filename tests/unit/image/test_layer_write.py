@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moldar.errors import CorruptData, HostTrouble
-from moldar.image.layer import LayerEntry, LayerWriter, read_entries, write_layer
+from moldar.image.layer_entry import LayerEntry
+from moldar.image.layer_read import read_entries
+from moldar.image.layer_write import LayerWriter, write_layer
 
 NAME = st.text(
     st.characters(blacklist_characters="/\0", blacklist_categories=("Cs",)), min_size=1, max_size=130

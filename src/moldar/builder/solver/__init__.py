@@ -11,6 +11,7 @@ from moldar.builder.solver.contracts import (
     Key,
     Record,
     Result,
+    Reuse,
     StepContext,
 )
 from moldar.builder.solver.solution import solve
@@ -26,6 +27,7 @@ __all__ = [
     "Key",
     "Record",
     "Result",
+    "Reuse",
     "StepContext",
     "solve",
 ]

@@ -42,19 +42,24 @@ class Key(NamedTuple):
 class Record(NamedTuple):
     """What the cache keeps of a step: the layers that it added, the identity of its result, and when it ran.
 
-    `snapshots[i]` is the key of layer i's snapshot, where that is not its diff ID. `reused` says in a person's words
-    why the layers of an earlier run over other files are right, when a step did not have to run.
+    `snapshots[i]` is the key of layer i's snapshot, where that is not its diff ID.
     """
 
     layers: tuple[tuple[Digest, int], ...]
     identity: Digest
     created: float = 0.0
     snapshots: tuple[str, ...] = ()
-    reused: str = ""
 
     def expired(self, max_age: float | None) -> bool:
         """Whether it is older than `max_age` seconds; None means any age."""
         return max_age is not None and time.time() - self.created >= max_age
+
+
+class Reuse(NamedTuple):
+    """What an earlier run of a step over other files made, and in a person's words why it is right for these, too."""
+
+    record: Record
+    sentence: str
 
 
 class Explanation(NamedTuple):
@@ -172,6 +177,10 @@ class Executor(Protocol):
 
     def fetch(self, vertex: Vertex, step: StepContext) -> None:
         """Make an image's layers available."""
+        ...
+
+    def reuse(self, vertex: Vertex, inputs: Inputs, key: Key) -> Reuse | None:
+        """What an earlier run over other files made, if running the step would make it again; `key` as for `run`."""
         ...
 
     def run(self, vertex: Vertex, sources: Sequence[Vertex], inputs: Inputs, key: Key, step: StepContext) -> Record:

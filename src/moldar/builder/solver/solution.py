@@ -18,9 +18,11 @@ from moldar.builder.solver.contracts import (
     Cancellation,
     Executor,
     Explanation,
+    Inputs,
     Key,
     Record,
     Result,
+    Reuse,
     StepContext,
 )
 from moldar.image.model import Digest
@@ -207,16 +209,23 @@ class _Solution:
             if record is not None:
                 self._cache.store(key, record)
                 return _Outcome(index, record, cached=True)
-            reason = self._reason(vertex, key)
-            record = self._executor.run(vertex, sources, inputs, content or key, self._step(index))
+            reuse = self._reuse(vertex, inputs, content or key)
+            if reuse is not None:
+                record, reason = reuse.record, Explanation(reuse.sentence)
+            else:  # explained before it runs: later, its own record would be the nearest one
+                reason = self._reason(vertex, key)
+                record = self._executor.run(vertex, sources, inputs, content or key, self._step(index))
             for name in (key, content):
                 if name is not None:
                     self._cache.store(name, record)
-            if record.reused:
-                return _Outcome(index, record, cached=True, reason=Explanation(record.reused))
-            return _Outcome(index, record, reason=reason)
+            return _Outcome(index, record, reuse is not None, reason)
 
         self._backlog.append((index, work))
+
+    def _reuse(self, vertex: Vertex, inputs: Inputs, key: Key) -> Reuse | None:
+        """What an earlier run over other files made, unless it may not be used or has grown too old."""
+        found = None if vertex.ignore_cache else self._executor.reuse(vertex, inputs, key)
+        return None if found is not None and found.record.expired(vertex.max_age) else found
 
     def _lookup(self, vertex: Vertex, key: Key) -> Record | None:
         """The cache's record, unless it may not be used or has grown too old."""

@@ -14,7 +14,7 @@ from isal import isal_zlib
 
 from moldar.errors import CorruptData, HostTrouble
 from moldar.hub.storage.files import BlobReader
-from moldar.image.compression import detect, open_decompressed
+from moldar.image.decompression import detect, open_decompressed
 from moldar.image.layer_entry import KINDS, LayerEntry
 from moldar.image.layer_read import Content, read_entries
 

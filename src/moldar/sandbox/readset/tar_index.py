@@ -10,9 +10,18 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from moldar.errors import CorruptData
-from moldar.image.layer_entry import OPAQUE_WHITEOUT, WHITEOUT_PREFIX, BadLayer, LayerEntry
+from moldar.image.layer_entry import (
+    META_PREFIX,
+    OPAQUE_WHITEOUT,
+    OVERLAY_OPAQUE,
+    OVERLAY_XATTRS,
+    WHITEOUT_PREFIX,
+    BadLayer,
+    LayerEntry,
+    NeedsParents,
+    is_metadata,
+)
 from moldar.image.layer_read import scan_entries
-from moldar.image.unpack import META_PREFIX, OVERLAY_OPAQUE, OVERLAY_XATTRS, NeedsParents, is_metadata
 from moldar.sandbox.readset.answers import OPAQUE_VALUE, Facts
 
 _LINKS = 40

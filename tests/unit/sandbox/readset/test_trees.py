@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moldar.errors import CorruptData, HostTrouble
-from moldar.image.layer import LayerEntry, LayerWriter, unpack
-from moldar.image.unpack import NeedsParents
+from moldar.image.layer_entry import LayerEntry, NeedsParents
+from moldar.image.layer_write import LayerWriter
+from moldar.image.unpack import unpack
 from moldar.sandbox.readset.answers import ABSENT, MISSING, WHITEOUT
 from moldar.sandbox.readset.observations import (
     ATTRIBUTE,
