@@ -4,6 +4,7 @@ None prints what is no part of a copied layer's identity: times; sizes, link cou
 the order in which a directory lists its names.
 """
 
+PIP = "/usr/bin/python3 -m pip install . --no-build-isolation --no-deps --no-compile --no-index -q --target /site"
 COMMANDS = (
     "cat data/x.txt",
     "cat data/*.txt",
@@ -46,7 +47,7 @@ COMMANDS = (
     '/usr/bin/python3 -c \'import mmap; f=open("data/x.txt","r+b"); m=mmap.mmap(f.fileno(),0); m[0]=65; m.flush()\'',
     "/usr/bin/python3 -c 'import os; os.truncate(\"data/y.txt\", 1)'",
     "/usr/bin/python3 -c 'import os; f=open(\"data/x.txt\"); print(os.lseek(f.fileno(), 0, 2))'",
-    "/usr/bin/python3 -m pip install . --no-build-isolation --no-deps --no-compile --no-index -q --target /site",
+    PIP,
     "npm install --offline --no-audit --no-fund --silent",
     "node -e 'require(\"./index.js\")'",
     "node index.js",
@@ -112,4 +113,39 @@ COMMANDS = (
     "useradd -M someone",
     "echo hello > /hello",
     "true",
+    "gcc a.c prog.c -o /prog && /prog",
+    "gcc -c a.c -o a.o && ar rcs libp.a a.o && nm libp.a",
+    "/usr/bin/python3 -m zipfile -c /all.zip pkg/mod.py main.py",
+    '/usr/bin/python3 -c \'import shutil; shutil.copytree("pkg", "copied")\'',
+    "/usr/bin/python3 -c 'import pathlib; print(sorted(map(str, pathlib.Path().glob(\"**/*.py\"))))'",
+    'node -e \'console.log(require("fs").readdirSync("data").sort())\'',
+    "awk '{ print FILENAME, $1 }' data/*.txt",
+    "perl -ne 'print if /one/' data/x.txt main.py",
+    "gzip -kn9 data/y.txt",
+    "ls -U pkg | wc -l",
+    "test data/x.txt -ef data/hard && echo one",
+    "stat -c %h data/hard",
+    "stat -c '%a %u' / /app",
+    "stat --cached=always -c %s main.py",
+    "mkdir -m 700 -p /srv/x && cp -r data/. /srv/x",
+    "ln -f data/x.txt data/y.txt",
+    "dd if=data/x.txt of=/dd bs=2 count=1 skip=1 status=none",
+    "tee -a data/x.txt < main.py > /dev/null",
+    "paste data/x.txt data/y.txt",
 )
+FAILING = {"cat nope.txt data/x.txt": 1, "diff -r data pkg": 1}
+"""Exit codes over the whole project of those that are there because they fail."""
+MAKES = {
+    "make": "app/out.txt",
+    "make copy": "app/copied.py",
+    "/usr/bin/python3 -m compileall -q .": "app/pkg/__pycache__/mod.cpython-",
+    "/usr/bin/python3 -c 'import pkg.mod'": "app/pkg/__pycache__/mod.cpython-",
+    PIP: "site/util.py",
+    "npm install --offline --no-audit --no-fund --silent": "app/package-lock.json",
+    "gcc -c a.c -o /a.o": "a.o",
+    "gcc a.c prog.c -o /prog && /prog": "prog",
+    "cp -a . /copy": "copy/data/hard",
+    "tar cf - --mtime=@0 --sort=name pkg | tar xf - -C /tmp": "tmp/pkg/mod.py",
+    "useradd -M someone": "etc/passwd-",
+}  # fmt: skip
+"""What the path of some change must begin with, for commands whose exit code does not tell that they did it."""

@@ -28,16 +28,30 @@ FILES = {
     "app/data/y.txt": "two\none\n", "app/pkg/__init__.py": "", "app/pkg/mod.py": "value = 2\n",
     "app/Makefile": "all: out.txt\nout.txt: data/x.txt\n\tcat data/x.txt > out.txt\ncopy:\n\tcp main.py copied.py\n",
     "app/a.c": '#include "b.h"\nint f(void) { return B; }\n', "app/b.h": "#define B 1\n",
+    "app/prog.c": '#include <stdio.h>\nint f(void);\nint main(void) { printf("%d\\n", f()); return 0; }\n',
     "app/package.json": '{"name": "p", "version": "1.0.0", "main": "index.js"}\n',
     "app/index.js": "console.log(require('./lib.js').value);\n", "app/lib.js": "exports.value = 'one';\n",
     "app/setup.py": "from setuptools import setup\nsetup(name='p', version='1', py_modules=['util'])\n",
     "app/extra": "value\n", "app/README": "text\n", "base/two": "from the copied layer\n",
 }  # fmt: skip
+SCRIPT = "#!/bin/sh\necho run\ntest -f extra && cat extra\n"
 SPARE = ("app/new.py", "app/data/z.txt", "app/nope", "app/nope.txt", "app/json.py", "app/pkg/more.py",
          "app/empty/f", "app/data/deep/f", "base/three", "app/sub/one", "app/data/\udcff", "etc/extra",
          "app/__pycache__/x")  # fmt: skip
 WHITEOUTS = ("base/.wh.one", "base/.wh..wh..opq", "base/.wh.sub", "app/.wh.base.txt", "app/sub/.wh.inner",
              "app/.wh..wh..opq", "app/.wh.main.py", "app/data/.wh.old")  # fmt: skip
+
+
+def whole_tree() -> Tree:
+    """The project with all that the commands work on."""
+    tree: Tree = {}
+    for path, text in FILES.items():
+        put(tree, path, Item("file", text))
+    put(tree, "app/empty", Item("dir", mode=0o755))
+    put(tree, "app/run.sh", Item("file", SCRIPT, 0o755))
+    put(tree, "app/link", Item("symlink", "data/x.txt"))
+    put(tree, "app/data/hard", Item("link", "app/data/x.txt"))
+    return tree
 
 
 def random_tree(chance: random.Random) -> Tree:
@@ -47,7 +61,7 @@ def random_tree(chance: random.Random) -> Tree:
         if chance.random() < 0.85:
             put(tree, path, Item("file", text))
     put(tree, "app/empty", Item("dir", mode=0o755))
-    put(tree, "app/run.sh", Item("file", "#!/bin/sh\necho run\ntest -f extra && cat extra\n", 0o755))
+    put(tree, "app/run.sh", Item("file", SCRIPT, 0o755))
     put(tree, "app/link", Item("symlink", chance.choice(["data/x.txt", "main.py", "nowhere"])))
     if chance.random() < 0.4 and "app/data/x.txt" in tree:
         put(tree, "app/data/hard", Item("link", "app/data/x.txt"))
@@ -74,14 +88,14 @@ def remove(tree: Tree, path: str) -> None:
             tree[heir] = item if heir == heirs[0] else Item("link", heirs[0])
 
 
-def write(tree: Tree, sink: Callable[[bytes | memoryview], object]) -> None:
+def write(tree: Tree, sink: Callable[[bytes | memoryview], object], time: int = TIME) -> None:
     """The layer's tar: directories before what is in them, hard links last."""
     writer = LayerWriter(sink)
     for path in sorted(tree, key=lambda path: (tree[path].kind == "link", path)):
         kind, text, mode, uid, xattrs = tree[path]
         content = text.encode() if kind == "file" else b""
         target = "" if kind == "file" else text
-        entry = LayerEntry(path, kind, mode, uid, uid, TIME, len(content), target, xattrs=xattrs)
+        entry = LayerEntry(path, kind, mode, uid, uid, time, len(content), target, xattrs=xattrs)
         writer.add(entry, content)
     writer.close()
 
@@ -129,8 +143,10 @@ def _rename(tree: Tree, path: str, chance: random.Random) -> None:
 
 
 def _mode(tree: Tree, path: str, chance: random.Random) -> None:
-    path = chance.choice([path, path.rpartition("/")[0]])
-    if path in tree:
+    path = chance.choice([*[path, path.rpartition("/")[0]] * 4, ""])
+    if not path:
+        tree[""] = Item("dir", mode=chance.choice([0o711, 0o1777]))
+    elif path in tree:
         tree[path] = tree[path]._replace(mode=chance.choice([0o600, 0o755, 0o777, 0o4755, 0o1777]))
 
 
@@ -145,8 +161,9 @@ def _link_target(tree: Tree, path: str, chance: random.Random) -> None:
 
 
 def _hard_link(tree: Tree, path: str, chance: random.Random) -> None:
-    if tree.get(path, Item("")).kind == "file":
-        put(tree, chance.choice(["app/data/hard", "app/hard"]), Item("link", path))
+    name = chance.choice(["app/data/hard", "app/hard"])
+    if tree.get(path, Item("")).kind == "file" and name != path:
+        put(tree, name, Item("link", path))
 
 
 def _part_links(tree: Tree, path: str, chance: random.Random) -> None:
@@ -180,6 +197,6 @@ def _whiteout(tree: Tree, path: str, chance: random.Random) -> None:
 
 
 EDITS = (
-    _content, _append, _same_size, _add, _delete, _rename, _mode, _owner, _link_target, _hard_link, _part_links,
-    _swap, _to_link, _xattr, _whiteout, _content, _same_size, _add, _delete,
+    _content, _append, _same_size, _add, _delete, _rename, _mode, _owner, _link_target, _hard_link,
+    _part_links, _swap, _to_link, _xattr, _whiteout, _content, _same_size, _add, _delete,
 )  # fmt: skip

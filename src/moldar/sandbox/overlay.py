@@ -15,7 +15,7 @@ from typing import Self
 
 from moldar.image.layer_diff import diff_entries
 from moldar.sandbox import mounts
-from moldar.sandbox.readset.observations import ENTRY, Question
+from moldar.sandbox.readset.observations import ATTRIBUTE, ATTRIBUTES, ENTRY, Question
 from moldar.sandbox.readset.view import VIEWED_TIME, Views, open_views
 from moldar.sandbox.snapshots import Change, Fill, MountFailed, SnapshotTable
 from moldar.sandbox.unchanged import without_unchanged
@@ -217,7 +217,9 @@ class OverlayWorkspace:
             return
         directories = dict.fromkeys(self._lowers[place] for place in self._viewed)
         by_directory = dict(zip(directories, asked, strict=True))
-        self._questions = {place: by_directory[self._lowers[place]] for place in self._viewed}
+        self._questions = {
+            place: by_directory[self._lowers[place]] | _root_questions(self._lowers[place]) for place in self._viewed
+        }
         self._restore_times(frozenset().union(*asked))
 
     def _restore_times(self, asked: Iterable[Question]) -> None:
@@ -255,6 +257,12 @@ class OverlayWorkspace:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.discard()
+
+
+def _root_questions(layer: str) -> frozenset[Question]:
+    """What anybody sees of a layer's root directory: the upper directory has its attributes, and no view is asked."""
+    kinds = [ENTRY, ATTRIBUTES, *(ATTRIBUTE + name for name in os.listxattr(layer))]
+    return frozenset(Question(kind, "") for kind in kinds)
 
 
 def _status(path: str) -> os.stat_result | None:

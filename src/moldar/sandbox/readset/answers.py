@@ -5,7 +5,7 @@ Contents, targets and listings are digests, so that an answer is short however l
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 MISSING = "missing"
@@ -44,9 +44,12 @@ def entry_answer(facts: Facts) -> str:
     return f"{kind} {mode:o} {uid} {gid}{rest}"
 
 
-def linked_answer(answer: str, links: int, names: Iterable[str], content: str) -> str:
-    """Of a name that has other names too; `content` is the digest of a file's."""
-    return f"{answer} {links} {listing_digest(sorted(names))} {content}".rstrip()
+def linked_answer(answer: str, names: Collection[str]) -> str:
+    """Of a name that has other names too: a view shows how many, and by the inode number which of them is the first.
+
+    Nothing of the content: in a view each name is a file of its own, so that reading one is no reading of another.
+    """
+    return f"{answer} {len(names)} {listing_digest([min(names, key=os.fsencode)])}"
 
 
 def names_answer(kinds: Iterable[tuple[str, str]]) -> str:

@@ -7,7 +7,7 @@ layer when every question that it asked has the same answer there.
 Questions, with `path` relative to the layer's root ("" is the root itself):
 
 - ENTRY: the name was looked up, or its attributes were asked for. Missing is an answer. For a directory: type, mode,
-  owner; for a file also size, and for one with several names its content and link group; for a link its target's
+  owner; for a file also size, and for one with several names how many and the first; for a link its target's
   length; for devices their numbers; whiteouts are an answer of their own. No modification times.
 - NAMES: a directory was listed: its sorted names with their types.
 - CONTENT: a file was read: the SHA-256 of all of it.

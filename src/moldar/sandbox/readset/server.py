@@ -83,7 +83,6 @@ class Layer:
         self._asked: set[tuple[str, bytes]] = set()
         self._paths = {1: root}
         self._nodes = {root: 1}
-        self._linked: set[int] = set()
         self._read: set[int] = set()
         self._groups: dict[int, bytes] | None = None
         self._files: dict[int, int] = {}
@@ -193,8 +192,6 @@ class Layer:
             found = len(self._nodes) + 1
             self._paths[found] = path
             self._nodes[path] = found
-            if status.st_nlink > 1 and stat.S_ISREG(status.st_mode):
-                self._linked.add(found)
         return _ENTRY.pack(found, 0, _FOREVER, _FOREVER, 0, 0) + self._attributes(path, status)
 
     def _getattr(self, node: int, body: bytes) -> bytes:
@@ -246,8 +243,7 @@ class Layer:
     def _note_content(self, node: int) -> None:
         if node not in self._read:
             self._read.add(node)
-            if node not in self._linked:  # the entry's answer covers it
-                self._asked.add(("content", self._paths[node]))
+            self._asked.add(("content", self._paths[node]))
 
     def _open(self, node: int) -> int:
         return os.open(self._paths[node], os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)

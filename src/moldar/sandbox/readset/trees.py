@@ -97,8 +97,7 @@ class TarTree:
         answer = entry_answer(node.facts)
         if node.names is None or len(node.names) == 1 or node.facts.is_whiteout:
             return answer
-        content = self._content(node) if node.facts.kind == "file" else ""
-        return linked_answer(answer, len(node.names), node.names, content)
+        return linked_answer(answer, node.names)
 
     def _read(self, node: Node) -> str:
         return self._content(node) if node.facts.kind == "file" else MISSING
@@ -203,8 +202,7 @@ class DirectoryTree:
         answer = entry_answer(facts)
         if status.st_nlink < 2 or facts.kind == "dir" or facts.is_whiteout:
             return answer
-        content = _read_content(f"{self._path}/{path}", status) if facts.kind == "file" else ""
-        return linked_answer(answer, status.st_nlink, self._names_of(status.st_ino), content)
+        return linked_answer(answer, self._names_of(status.st_ino))
 
     def _names_of(self, inode: int) -> list[str]:
         if self._groups is None:
