@@ -1,4 +1,4 @@
-"""What tests of several rooms share: a small root file system, and a watch on threads."""
+"""What tests of several rooms share: a small root file system, a watch on threads, a PostgreSQL and an S3 server."""
 
 import os
 import shutil
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.unit.hub.backends import S3, Postgres, running_postgres, running_s3
 
 APPLETS = (
     "cat chmod echo env hostname httpd id kill ln ls mkdir nc printf pwd rm rmdir seq sh sleep stty touch true tty "
@@ -46,3 +47,15 @@ def no_new_threads() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
     assert set(threading.enumerate()) <= before
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    with running_s3(tmp_path_factory.mktemp("s3") / "log") as server:
+        yield server

@@ -1,28 +1,47 @@
-"""What every storage of the hub's blobs must do. A new one joins by one more entry in `STORAGES`."""
+"""What every storage of the hub's blobs must do: files, and S3 with a PostgreSQL beside it."""
 
+import contextlib
 import errno
 import hashlib
 import os
 import resource
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from moldar.errors import NotFound, UserMistake
+from moldar.hub.data.connecting import connect
+from moldar.hub.data.database import Database
 from moldar.hub.refusals import Refusal
-from moldar.hub.storage.files import BlobReader, BlobStorage, FileStorage, UploadWriter
+from moldar.hub.settings import HubSettings
+from moldar.hub.storage.contract import BlobReader, BlobStorage, UploadWriter
+from moldar.hub.storage.files import FileStorage
+from moldar.hub.storage.opening import open_storage
 from moldar.image.model import Digest
 
-STORAGES: dict[str, Callable[[Path], BlobStorage]] = {"files": lambda path: FileStorage(str(path / "data"))}
 Open = Callable[[], BlobStorage]
 
 
-@pytest.fixture(params=sorted(STORAGES))
-def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
+@pytest.fixture(params=["files", "s3"])
+def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
     """Opens the storage, as another process would: nothing is shared but what is stored."""
-    return lambda: STORAGES[request.param](tmp_path)
+    opened: list[tuple[BlobStorage, Database]] = []
+    settings = HubSettings(str(tmp_path))
+    if request.param == "s3":
+        postgres, s3 = request.getfixturevalue("postgres"), request.getfixturevalue("s3")
+        settings = HubSettings(str(tmp_path), database_url=postgres.new_database(), **s3.new_bucket())
+
+    def reopen() -> BlobStorage:
+        database = connect(settings.sqlalchemy_url)
+        opened.append((open_storage(settings, database), database))
+        return opened[-1][0]
+
+    yield reopen
+    for storage, database in opened:
+        storage.close()
+        database.close()
 
 
 @pytest.fixture
@@ -57,7 +76,7 @@ def read(storage: BlobStorage, digest: Digest, start: int = 0, end: int | None =
         reader.close()
 
 
-@pytest.mark.parametrize("size", [0, 1, 100_000, 3_000_000])
+@pytest.mark.parametrize("size", [0, 1, 100_000, 20_000_000])
 def test_what_goes_in_comes_out(storage: BlobStorage, size: int) -> None:
     data = os.urandom(size)
     digest = put(storage, data)
@@ -80,7 +99,9 @@ def test_delete(storage: BlobStorage) -> None:
     digest = put(storage, b"gone")
     assert storage.delete(digest)
     assert storage.size(digest) is None
-    assert list(storage.digests()) == []
+    several = [put(storage, name, name.decode()) for name in (b"one", b"two", b"three")]
+    storage.delete_all([*several[:2], digest])
+    assert list(storage.digests()) == several[2:]
 
 
 def test_the_same_blob_twice(storage: BlobStorage) -> None:
@@ -134,6 +155,21 @@ def test_an_upload_goes_on_later(reopen: Open, same_process: bool) -> None:
     assert storage.offset("one") is None
 
 
+def test_two_processes_write_to_one_upload_by_turns(reopen: Open) -> None:
+    data = os.urandom(400_000)
+    storages = [reopen(), reopen()]
+    storages[0].begin("one")
+    for number in range(4):
+        writer = storages[number % 2].resume("one", "sha256")
+        assert writer.offset == number * 100_000
+        writer.write(data[writer.offset : writer.offset + 100_000])
+        writer.close()
+    writer = storages[0].resume("one", "sha256")
+    assert commit(writer, digest_of(data)) == len(data)
+    writer.close()
+    assert read(storages[1], digest_of(data)) == data
+
+
 def test_two_requests_do_not_write_to_one_upload(reopen: Open) -> None:
     storage = reopen()
     storage.begin("one")
@@ -148,11 +184,26 @@ def test_two_requests_do_not_write_to_one_upload(reopen: Open) -> None:
 
 def test_a_cancelled_upload(storage: BlobStorage) -> None:
     storage.begin("one")
+    assert list(storage.uploads()) == ["one"]
     assert storage.discard("one")
     assert not storage.discard("one")
     assert storage.offset("one") is None
     with pytest.raises(NotFound):
         storage.resume("one", "sha256")
+    assert list(storage.uploads()) == []
+
+
+def test_an_upload_that_is_cancelled_while_it_is_written(storage: BlobStorage) -> None:
+    for verb in (lambda writer: writer.close(), lambda writer: commit(writer, digest_of(b"late"))):
+        storage.begin("one")
+        writer = storage.resume("one", "sha256")
+        writer.write(b"late")
+        storage.discard("one")
+        with contextlib.suppress(FileNotFoundError):
+            verb(writer)
+        writer.close()
+        assert list(storage.uploads()) == []
+        assert list(storage.digests()) == []
 
 
 @pytest.mark.parametrize("name", ["../one", "/etc/passwd", "..", ".", "", "a/b", "a\0b", "é", "x" * 65])
@@ -171,8 +222,9 @@ def test_digests_that_are_none(storage: BlobStorage, digest: str) -> None:
             verb(Digest(digest))
 
 
-def test_a_write_that_fails_halfway_is_undone(reopen: Open, storage: BlobStorage) -> None:
+def test_a_write_that_fails_halfway_is_undone(tmp_path: Path) -> None:
     """The file may not grow past a limit, as on a full disk; afterwards the upload goes on where it was."""
+    storage = FileStorage(str(tmp_path))
     storage.begin("one")
     writer = storage.resume("one", "sha256")
     writer.write(b"a" * 1000)
@@ -187,7 +239,7 @@ def test_a_write_that_fails_halfway_is_undone(reopen: Open, storage: BlobStorage
         signal.signal(signal.SIGXFSZ, before)
     assert caught.value.errno == errno.EFBIG
     writer.close()
-    assert reopen().offset("one") == 1000
+    assert FileStorage(str(tmp_path)).offset("one") == 1000
     writer = storage.resume("one", "sha256")
     writer.write(b"c")
     commit(writer, digest_of(b"a" * 1000 + b"c"))

@@ -2,18 +2,43 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 from moldar.errors import UserMistake
 from moldar.hub import administration
 from moldar.hub.access.accounts import Account
 from moldar.hub.registry.garbage import Collected
-from moldar.hub.settings import HubSettings, parse_listen
+from moldar.hub.settings import HubSettings, Where, parse_listen, settings_of
+
+
+def where(
+    data: str,
+    *,
+    database: str = "",
+    storage: str = "",
+    endpoint: str = "",
+    region: str = "",
+    key_id: str = "",
+    secret: str = "",
+    session_token: str = "",
+) -> HubSettings:
+    """The hub that a command means. Empty: SQLite, and files, in the directory `data`."""
+    return HubSettings(
+        os.path.abspath(data),
+        database_url=database,
+        storage=storage,
+        s3_endpoint=endpoint,
+        s3_region=region,
+        s3_key_id=key_id,
+        s3_secret=secret,
+        s3_session_token=session_token,
+    )
 
 
 def serve(
     *,
     listen: str,
-    data: str,
+    data: Where,
     allow_anonymous_push: bool = False,
     private_by_default: bool = False,
     public_url: str = "",
@@ -22,6 +47,7 @@ def serve(
     tls: str = "",
     tls_certificate: str = "",
     tls_key: str = "",
+    redirect_blobs: bool = False,
     gc_minutes: int = 60,
     gc_grace_hours: int = 24,
     access_log: str = "none",
@@ -36,8 +62,8 @@ def serve(
         raise UserMistake(f"unknown --tls {tls!r}", hint="--tls self-signed, or --tls-cert and --tls-key")
     host, port = parse_listen(listen)
     run(
-        HubSettings(
-            data=data,
+        replace(
+            settings_of(data),
             host=host,
             port=port,
             external_url=public_url,
@@ -48,6 +74,7 @@ def serve(
             tls_self_signed=tls == "self-signed",
             tls_certificate=tls_certificate and os.path.abspath(tls_certificate),
             tls_key=tls_key and os.path.abspath(tls_key),
+            redirect_blobs=redirect_blobs,
             gc_interval=gc_minutes * 60,
             gc_grace=gc_grace_hours * 3600,
             access_log=access_log,
@@ -56,28 +83,28 @@ def serve(
     return 0
 
 
-def collect_garbage(data: str, *, grace_hours: int = 24, dry_run: bool = False) -> Collected:
+def collect_garbage(data: Where, *, grace_hours: int = 24, dry_run: bool = False) -> Collected:
     """Free what nothing needs any more, also beside a running hub; `dry_run` only tells. NotFound."""
     return administration.collect_garbage(data, grace=grace_hours * 3600, dry_run=dry_run)
 
 
-def add_user(data: str, name: str, password: str, *, admin: bool = False) -> None:
+def add_user(data: Where, name: str, password: str, *, admin: bool = False) -> None:
     """Make an account; UserMistake when the name or password will not do."""
     administration.add_user(data, name, password, is_admin=admin)
 
 
-def users(data: str) -> Sequence[Account]:
+def users(data: Where) -> Sequence[Account]:
     """All accounts of the hub in `data`."""
     return administration.list_users(data)
 
 
-def set_password(data: str, name: str, password: str) -> None:
+def set_password(data: Where, name: str, password: str) -> None:
     """Change an account's password; NotFound."""
     administration.set_password(data, name, password)
 
 
 def create_token(
-    data: str,
+    data: Where,
     user: str,
     *,
     description: str,

@@ -41,6 +41,10 @@ class Arguments:
         assert isinstance(value, str)
         return value
 
+    def has(self, name: str) -> bool:
+        """Whether the command knows the flag."""
+        return name in self._values
+
     def many(self, name: str) -> list[str]:
         value = self._values[name]
         assert isinstance(value, list)

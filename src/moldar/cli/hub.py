@@ -1,6 +1,7 @@
 """Commands of the hub: serve, accounts, tokens."""
 
 import sys
+from typing import Any
 
 from moldar.cli import environment
 from moldar.cli.argv import Arguments, Command, Flag
@@ -8,10 +9,27 @@ from moldar.cli.questions import ask_secret
 from moldar.errors import UserMistake
 
 
-def _data(arguments: Arguments) -> str:
+def _data(arguments: Arguments) -> Any:
+    """The hub that a command means, by its flags and the environment."""
     import os
 
-    return os.path.abspath(arguments.text("data") or os.path.join(environment.home(), "hub"))
+    from moldar.app import hubs
+
+    def given(flag: str, *variables: str) -> str:
+        if arguments.has(flag) and arguments.text(flag):
+            return arguments.text(flag)
+        return next(filter(None, map(environment.variable, variables)), "")
+
+    return hubs.where(
+        arguments.text("data") or os.path.join(environment.home(), "hub"),
+        database=given("database", "MOLDAR_HUB_DATABASE"),
+        storage=given("storage", "MOLDAR_HUB_STORAGE"),
+        endpoint=given("s3-endpoint", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+        region=given("s3-region", "AWS_REGION", "AWS_DEFAULT_REGION"),
+        key_id=environment.variable("AWS_ACCESS_KEY_ID") or "",
+        secret=environment.variable("AWS_SECRET_ACCESS_KEY") or "",
+        session_token=environment.variable("AWS_SESSION_TOKEN") or "",
+    )
 
 
 def serve(arguments: Arguments) -> int:
@@ -28,6 +46,7 @@ def serve(arguments: Arguments) -> int:
         tls=arguments.text("tls"),
         tls_certificate=arguments.text("tls-cert"),
         tls_key=arguments.text("tls-key"),
+        redirect_blobs=arguments.on("redirect-blobs"),
         gc_minutes=arguments.number("gc-interval"),
         gc_grace_hours=arguments.number("gc-grace"),
         access_log=arguments.text("access-log"),
@@ -104,6 +123,12 @@ def _password(arguments: Arguments) -> str:
 
 
 DATA = Flag("data", "", "string", value="DIR", help="Where the hub keeps everything (default MOLDAR_HOME/hub)")
+DATABASE = Flag("database", "", "string", value="URL", help="postgresql://… (default SQLite in --data)")
+STORAGE = (
+    Flag("storage", "", "string", value="PLACE", help="s3://BUCKET/PREFIX or a directory for blobs (default --data)"),
+    Flag("s3-endpoint", "", "string", value="URL", help="Where S3 is, when it is not Amazon's"),
+    Flag("s3-region", "", "string", value="NAME", help="Region of the bucket"),
+)
 STDIN = Flag("password-stdin", "", "bool", help="Take the password from stdin")
 GRACE = Flag("gc-grace", "", "int", "24", "HOURS", "How long a blob that nothing refers to is kept")
 COMMANDS = (
@@ -115,6 +140,9 @@ COMMANDS = (
         (
             Flag("listen", "", "string", "127.0.0.1:5050", "HOST:PORT", "Address to listen on"),
             DATA,
+            DATABASE,
+            *STORAGE,
+            Flag("redirect-blobs", "", "bool", help="Send those who pull blobs to S3 itself"),
             Flag("private", "", "bool", help="New repositories are private"),
             Flag("allow-anonymous-push", "", "bool", help="Anybody may push (closed networks only)"),
             Flag("url", "", "string", value="URL", help="Address under which people reach the hub"),
@@ -135,7 +163,7 @@ COMMANDS = (
         "[OPTIONS]",
         "Free the space of what nothing refers to, also beside a running hub",
         collect_garbage,
-        (DATA, GRACE, Flag("dry-run", "", "bool", help="Only say what would be collected")),
+        (DATA, DATABASE, *STORAGE, GRACE, Flag("dry-run", "", "bool", help="Only say what would be collected")),
         0,
         0,
     ),
@@ -144,13 +172,19 @@ COMMANDS = (
         "[OPTIONS] NAME",
         "Add an account to the hub",
         add_user,
-        (DATA, STDIN, Flag("admin", "", "bool", help="The account may administer everything")),
+        (DATA, DATABASE, STDIN, Flag("admin", "", "bool", help="The account may administer everything")),
         1,
         1,
     ),
-    Command(("hub", "user", "ls"), "[OPTIONS]", "List the hub's accounts", list_users, (DATA,), 0, 0),
+    Command(("hub", "user", "ls"), "[OPTIONS]", "List the hub's accounts", list_users, (DATA, DATABASE), 0, 0),
     Command(
-        ("hub", "user", "passwd"), "[OPTIONS] NAME", "Set an account's password", set_password, (DATA, STDIN), 1, 1
+        ("hub", "user", "passwd"),
+        "[OPTIONS] NAME",
+        "Set an account's password",
+        set_password,
+        (DATA, DATABASE, STDIN),
+        1,
+        1,
     ),
     Command(
         ("hub", "token", "create"),
@@ -159,6 +193,7 @@ COMMANDS = (
         create_token,
         (
             DATA,
+            DATABASE,
             Flag("description", "", "string", "command line", help="What the token is for"),
             Flag("days", "", "int", "0", help="Days until it expires; 0 means never"),
             Flag("read-only", "", "bool", help="The token may only pull"),

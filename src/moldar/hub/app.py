@@ -16,6 +16,7 @@ from moldar.hub.api.tokens import TokenEndpoint
 from moldar.hub.authentication import Authenticator
 from moldar.hub.exchange import Receive, Scope, Send
 from moldar.hub.services import Hub
+from moldar.hub.waiting import Application, waiting_requests
 from moldar.hub.web.routes import web_routes
 
 _FIRST_COLLECTION = 60.0
@@ -58,6 +59,7 @@ def _lifespan(hub: Hub) -> Callable[[Starlette], contextlib.AbstractAsyncContext
         for task in tasks:
             task.cancel()
         await hub.in_thread(hub.figures.flush)
+        await hub.database.close_in_loop()
 
     return lifespan
 
@@ -85,6 +87,8 @@ async def _write_figures(hub: Hub) -> None:
             _LOG.error("cannot write figures: %s", error)
 
 
-def create_app(hub: Hub) -> HubApp:
+def create_app(hub: Hub) -> Application:
     """The ASGI application of `hub`."""
+    if hub.database.is_remote or hub.storage.is_remote:
+        return waiting_requests(HubApp(hub))
     return HubApp(hub)

@@ -12,6 +12,7 @@ from moldar.errors import CorruptData, HostTrouble, MoldarError, UserMistake
 from moldar.remote.wire import ERROR_CODES, wire_error
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_RETRY_SECONDS = 5
 
 
 class Refusal(MoldarError):
@@ -43,12 +44,18 @@ class TooManyAttempts(Refusal):
         self.wait = max(wait, 1)
 
 
+class Unavailable(HostTrouble):
+    """What the hub stands on (a database, a storage) does not answer now. Everything was left as it was."""
+
+
 def refusal_for(error: Exception) -> Refusal | None:
     """The refusal that tells a client of `error`; None for what is our own mistake."""
     if isinstance(error, Refusal):
         return error
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         return Refusal("UNKNOWN", "the registry has no space left", status=507)
+    if isinstance(error, Unavailable):
+        return Refusal("UNKNOWN", error.message, status=503, headers={"Retry-After": str(_RETRY_SECONDS)})
     if isinstance(error, HostTrouble):
         return Refusal("UNKNOWN", error.message, status=507 if "space" in error.message else 500)
     if isinstance(error, CorruptData):

@@ -1,8 +1,8 @@
 """Runs a hub on granian, in this process, until a signal ends it.
 
-One worker, because one SQLite database has one writer and the answers remembered in memory are this process's. The
-server is granian's embedded one: with a second process between us and the sockets, a kill of the first would leave
-the second serving.
+One worker, because one SQLite database has one writer and the answers remembered in memory are this process's; on a
+shared database and storage, several such processes serve one registry. The server is granian's embedded one: with a
+second process between us and the sockets, a kill of the first would leave the second serving.
 """
 
 import asyncio

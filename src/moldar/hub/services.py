@@ -14,9 +14,10 @@ from moldar.errors import CorruptData
 from moldar.hub.access.accounts import Accounts
 from moldar.hub.access.bearer import BearerTokens
 from moldar.hub.access.decisions import Policy
-from moldar.hub.access.keys import load_form_secret, load_signing_key
+from moldar.hub.access.keys import FileKeys, SharedKeys, load_form_secret, load_signing_key
 from moldar.hub.access.passwords import Passwords, Throttle
 from moldar.hub.clock import Clock, system_clock
+from moldar.hub.data.connecting import connect, shown
 from moldar.hub.data.database import Database, make_private_directory
 from moldar.hub.data.upgrade import upgrade
 from moldar.hub.registry.blobs import Blobs
@@ -26,7 +27,7 @@ from moldar.hub.registry.manifests import Manifests
 from moldar.hub.registry.readmes import Readmes
 from moldar.hub.registry.repositories import Repositories
 from moldar.hub.settings import SERVICE, HubSettings
-from moldar.hub.storage.files import BlobStorage, FileStorage
+from moldar.hub.storage.opening import open_storage
 
 T = TypeVar("T")
 
@@ -39,13 +40,18 @@ class Hub:
         self.clock = clock
         make_private_directory(settings.data)
         self.database = open_database(settings)
-        self.storage: BlobStorage = FileStorage(settings.data)
+        try:
+            self.storage = open_storage(settings, self.database)
+        except BaseException:
+            self.database.close()
+            raise
         self.policy = Policy(settings.allow_anonymous_push)
         self.passwords = Passwords(clock)
         self.throttle = Throttle(clock)
         self.accounts = Accounts(self.database, self.passwords, clock)
-        self.bearer = BearerTokens(load_signing_key(settings.path("keys")), SERVICE, settings.token_lifetime, clock)
-        self.form_secret = load_form_secret(settings.path("keys"))
+        keys = SharedKeys(self.database) if self.database.is_remote else FileKeys(settings.path("keys"))
+        self.bearer = BearerTokens(load_signing_key(keys), SERVICE, settings.token_lifetime, clock)
+        self.form_secret = load_form_secret(keys)
         self.repositories = Repositories(self.database, clock, new_are_public=settings.new_repositories_public)
         self.blobs = Blobs(self.database, self.storage, self.repositories, clock)
         self.manifests = Manifests(
@@ -84,15 +90,20 @@ class Hub:
         self.layer_thread.shutdown(cancel_futures=True)
         self._threads.shutdown(cancel_futures=True)
         self._hashing.shutdown(cancel_futures=True)
+        self.storage.close()
         self.database.close()
 
 
 def open_database(settings: HubSettings) -> Database:
-    """The hub's database, at this version's schema. CorruptData, HostTrouble, Unsupported."""
-    database = Database(settings.sqlalchemy_url)
+    """The hub's database, at this version's schema. CorruptData, HostTrouble, Unavailable, Unsupported."""
+    database = connect(settings.sqlalchemy_url)
     try:
         upgrade(database)
     except DatabaseError as error:
         database.close()
-        raise CorruptData(f"cannot use the hub's database in {settings.data}: {error.orig}") from error
+        where = f"at {shown(settings.database_url)}" if database.is_remote else f"in {settings.data}"
+        raise CorruptData(f"cannot use the hub's database {where}: {error.orig}") from error
+    except BaseException:
+        database.close()
+        raise
     return database

@@ -1,7 +1,7 @@
 """How a hub is set up: one frozen value, made by the command line or a test and handed to everything else."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from moldar.errors import UserMistake
 
@@ -14,6 +14,8 @@ SERVICE = "moldar-hub"
 class HubSettings:
     """`data` is a directory that belongs to the hub alone; it is made when missing.
 
+    `database_url`: `postgresql://…`, empty for SQLite in `data`; `storage`: `s3://bucket/prefix` or a directory,
+    empty for `data`; `redirect_blobs`: who pulls a blob is sent to the storage, where it can serve by itself.
     `external_url`: how clients reach the hub when it stands behind a proxy (`https://hub.example.org`), whose
     X-Forwarded-For is then believed; empty means that the Host header of each request says it. `upload_patience`:
     how long a request waits for an earlier one of the same upload. `allow_sparse`: a manifest may refer to blobs and
@@ -25,7 +27,14 @@ class HubSettings:
     data: str
     host: str = "127.0.0.1"
     port: int = 5050
-    database_url: str = ""
+    database_url: str = field(default="", repr=False)
+    storage: str = ""
+    s3_endpoint: str = ""
+    s3_region: str = ""
+    s3_key_id: str = ""
+    s3_secret: str = field(default="", repr=False)
+    s3_session_token: str = field(default="", repr=False)
+    redirect_blobs: bool = False
     external_url: str = ""
     new_repositories_public: bool = True
     allow_anonymous_push: bool = False
@@ -67,6 +76,14 @@ class HubSettings:
     def path(self, *parts: str) -> str:
         """A path within the data directory."""
         return os.path.join(self.data, *parts)
+
+
+Where = str | HubSettings
+"""Which hub a command means: its data directory, or all of its settings."""
+
+
+def settings_of(where: Where) -> HubSettings:
+    return where if isinstance(where, HubSettings) else HubSettings(where)
 
 
 def parse_listen(text: str) -> tuple[str, int]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,31 +18,65 @@ def clock() -> Tick:
     return Tick()
 
 
+EITHER = ("accounts", "conformance", "crash", "database", "figures", "garbage", "pages", "readmes", "tokens")
+"""The tests that meet hubs on SQLite and files, and hubs on PostgreSQL and S3; the others meet the first only."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if metafunc.module.__name__.rpartition("test_")[2] in EITHER:
+        for name in {"hub", "server", "open_server", "either"} & set(metafunc.fixturenames):
+            metafunc.parametrize(name, ["local", "shared"], indirect=True)
+
+
+def backend(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """The settings for a parameter: nothing for "local", a fresh database of PostgreSQL and a bucket for "shared"."""
+    if getattr(request, "param", "local") == "local":
+        return {}
+    postgres, s3 = request.getfixturevalue("postgres"), request.getfixturevalue("s3")
+    return {"database_url": postgres.new_database(), **s3.new_bucket()}
+
+
 @pytest.fixture
-def hub(tmp_path: Path, clock: Tick) -> Iterator[Hub]:
+def either(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Settings for hubs that a test starts itself."""
+    return backend(request)
+
+
+@pytest.fixture
+def hub(request: pytest.FixtureRequest, tmp_path: Path, clock: Tick) -> Iterator[Hub]:
+    hub = Hub(HubSettings(str(tmp_path / "data"), **backend(request)), clock)
+    yield hub
+    hub.close()
+
+
+@pytest.fixture
+def local_hub(tmp_path: Path, clock: Tick) -> Iterator[Hub]:
+    """A hub on SQLite and files, for what only they have."""
     hub = Hub(HubSettings(str(tmp_path / "data")), clock)
     yield hub
     hub.close()
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A hub with the accounts alice, bob and boss (an administrator). Tests use repositories of their own names."""
     root = tmp_path_factory.mktemp("hub")
-    data = str(root / "data")
+    more = backend(request)
     for name in ("alice", "bob", "boss"):
-        administration.add_user(data, name, PASSWORD, is_admin=name == "boss")
-    running = Running(data, root / "log")
+        where = HubSettings(str(root / "data"), **more)
+        administration.add_user(where, name, PASSWORD, is_admin=name == "boss")
+    running = Running(str(root / "data"), root / "log", **more)
     yield running
     assert running.stop() == 0
 
 
 @pytest.fixture(scope="session")
-def open_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def open_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A hub on which anyone may push; for the specification's tests."""
     root = tmp_path_factory.mktemp("open-hub")
-    administration.add_user(str(root / "data"), "alice", PASSWORD)
-    running = Running(str(root / "data"), root / "log", allow_anonymous_push=True, upload_patience=0.5)
+    more = backend(request)
+    administration.add_user(HubSettings(str(root / "data"), **more), "alice", PASSWORD)
+    running = Running(str(root / "data"), root / "log", allow_anonymous_push=True, upload_patience=0.5, **more)
     yield running
     assert running.stop() == 0
 

@@ -14,6 +14,10 @@ from typing import Any
 
 import httpx
 
+from moldar.hub.data.connecting import connect
+from moldar.hub.settings import HubSettings
+from moldar.hub.storage.opening import open_storage
+
 PASSWORD = "a long password"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -36,6 +40,7 @@ class Running:
 
     def __init__(self, data: str, log: Path, **settings: Any) -> None:
         self.data = data
+        self.where = HubSettings(data, **settings)
         self.log = log
         self._log = log.open("ab")
         arguments = json.dumps({"data": data, "port": 0, "access_log": "json", **settings})
@@ -60,6 +65,16 @@ class Running:
         self.process.stdout.close()
         self._log.close()
         return code
+
+    def uploads(self) -> list[str]:
+        """The sessions of which the storage holds anything."""
+        database = connect(self.where.sqlalchemy_url)
+        storage = open_storage(self.where, database)
+        try:
+            return list(storage.uploads())
+        finally:
+            storage.close()
+            database.close()
 
     def client(self, user: str = "", password: str = PASSWORD) -> "Client":
         return Client(self.url, (user, password) if user else None)

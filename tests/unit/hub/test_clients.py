@@ -21,7 +21,7 @@ def test_skopeo_in_and_out(server: Running, layout: str, tmp_path: Path, kind: s
     secret = PASSWORD
     if kind == "access token":
         _, secret = administration.create_token(
-            server.data, "alice", "skopeo", actions=("pull", "push", "delete"), repositories=("alice/*",)
+            server.where, "alice", "skopeo", actions=("pull", "push", "delete"), repositories=("alice/*",)
         )
     name = f"docker://{server.host}/alice/skopeo-{kind.rsplit(maxsplit=1)[-1]}:one"
     login = f"alice:{secret}"

@@ -235,10 +235,10 @@ class TestSinglePost:
         assert http.get(answer.headers["location"]).content == data
 
     def test_a_wrong_digest_leaves_nothing(self, http: Client, open_server: Running) -> None:
-        before = os.listdir(os.path.join(open_server.data, "uploads"))
+        before = open_server.uploads()
         answer = http.post(f"/v2/{REPOSITORY}/blobs/uploads/", params={"digest": UNKNOWN_DIGEST}, content=b"x")
         assert (answer.status_code, code_of(answer)) == (400, "DIGEST_INVALID")
-        assert os.listdir(os.path.join(open_server.data, "uploads")) == before
+        assert open_server.uploads() == before
 
 
 class TestOtherAlgorithms:

@@ -88,7 +88,7 @@ def test_put_and_get_with_a_token(server: Running, browser: httpx.Client) -> Non
     with server.client("alice") as alice:
         alice.push_image("alice/readme")
         alice.push_image("alice/other-readme")
-    secret = create_token(server.data, "alice", "ci", repositories=("alice/readme",))[1]
+    secret = create_token(server.where, "alice", "ci", repositories=("alice/readme",))[1]
     path = "/api/v1/repositories/alice/readme/readme"
     with Client(server.url, ("alice", secret)) as ci:
         assert ci.get(path).status_code == 404
@@ -98,7 +98,7 @@ def test_put_and_get_with_a_token(server: Running, browser: httpx.Client) -> Non
         assert ci.put("/api/v1/repositories/bob/nothing/readme", content="x").status_code == 403
         assert ci.put(path, content=b"\xff\xfe").status_code == 400
         assert ci.put(path, content=b"x" * (README_LIMIT + 1)).status_code == 413
-    reader = create_token(server.data, "alice", "reader", actions=("pull",))[1]
+    reader = create_token(server.where, "alice", "reader", actions=("pull",))[1]
     with Client(server.url, ("alice", reader)) as pulls_only:
         assert pulls_only.get(path).status_code == 200
         assert pulls_only.put(path, content="x").status_code in (401, 403)

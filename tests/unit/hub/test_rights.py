@@ -225,7 +225,7 @@ def test_the_matrix(visitor: Visitor, content: dict[str, str], user: str, reposi
 @pytest.fixture(scope="module")
 def access_tokens(server: Running) -> dict[str, str]:
 
-    return {name: create_token(server.data, name, "all", actions=ACTIONS)[1] for name in ("alice", "bob", "boss")}
+    return {name: create_token(server.where, name, "all", actions=ACTIONS)[1] for name in ("alice", "bob", "boss")}
 
 
 @pytest.mark.parametrize("scheme", ["access token", "bearer"])
@@ -235,7 +235,7 @@ def test_a_limited_token_over_every_route(
     server: Running, content: dict[str, str], scheme: str, actions: tuple[str, ...], pattern: str
 ) -> None:
     """Its own actions in its own repositories and nothing else, whatever the account may do."""
-    secret = create_token(server.data, "alice", "limited", actions=actions, repositories=(pattern,))[1]
+    secret = create_token(server.where, "alice", "limited", actions=actions, repositories=(pattern,))[1]
     for repository in (PRIVATE, MISSING):
         covered = pattern in (repository, "alice/*", "*")
         bearer = ""
@@ -253,7 +253,7 @@ def test_a_limited_token_over_every_route(
 
 
 def test_an_expired_token_is_none(server: Running, content: dict[str, str]) -> None:
-    secret = create_token(server.data, "alice", "short", actions=ACTIONS, days=1)[1]
+    secret = create_token(server.where, "alice", "short", actions=ACTIONS, days=1)[1]
     with Client(server.url, ("alice", secret)) as client:
         assert client.get(f"/v2/{PRIVATE}/tags/list").status_code == 200
         bearer = client.get("/auth/token", params={"scope": f"repository:{PRIVATE}:pull"}).json()["token"]

@@ -47,20 +47,20 @@ def test_malformed_addresses(text: str) -> None:
 def test_administration_beside_a_server(server: Running) -> None:
     with server.client("dora", "first password") as client:
         assert client.get("/v2/").status_code == 401
-        administration.add_user(server.data, "dora", "first password")
+        administration.add_user(server.where, "dora", "first password")
         assert client.get("/v2/").status_code == 200
-        administration.set_password(server.data, "dora", "second password")
+        administration.set_password(server.where, "dora", "second password")
         assert client.get("/v2/").status_code == 401
-    assert "dora" in [account.name for account in administration.list_users(server.data)]
-    token, secret = administration.create_token(server.data, "dora", "ci", days=1)
-    assert administration.list_tokens(server.data, "dora") == [token]
+    assert "dora" in [account.name for account in administration.list_users(server.where)]
+    token, secret = administration.create_token(server.where, "dora", "ci", days=1)
+    assert administration.list_tokens(server.where, "dora") == [token]
     with server.client("dora", secret) as client:
         assert client.get("/v2/").status_code == 200
     for wrong in (
-        lambda: administration.create_token(server.data, "nobody", "ci"),
-        lambda: administration.revoke_token(server.data, "dora", token.id + 1),
+        lambda: administration.create_token(server.where, "nobody", "ci"),
+        lambda: administration.revoke_token(server.where, "dora", token.id + 1),
         lambda: administration.list_users(server.data + "/nowhere"),
-        lambda: administration.set_disabled(server.data, "nobody", True),
+        lambda: administration.set_disabled(server.where, "nobody", True),
     ):
         with pytest.raises(NotFound):
             wrong()

@@ -67,7 +67,7 @@ def test_scopes(server: Running) -> None:
 
 
 def test_the_oauth_form(server: Running) -> None:
-    _, secret = administration.create_token(server.data, "alice", "oauth")
+    _, secret = administration.create_token(server.where, "alice", "oauth")
     form = {"grant_type": "password", "username": "alice", "password": PASSWORD, "service": SERVICE}
     refresh = {"grant_type": "refresh_token", "refresh_token": secret, "service": SERVICE}
     with server.client() as client:
@@ -97,7 +97,7 @@ def test_a_token_for_one_repository_is_none_for_another(server: Running) -> None
 
 def test_access_tokens_are_limited_and_can_be_revoked(server: Running) -> None:
     token, secret = administration.create_token(
-        server.data, "alice", "limited", actions=("pull", "push"), repositories=("alice/limited", "alice/ci/*")
+        server.where, "alice", "limited", actions=("pull", "push"), repositories=("alice/limited", "alice/ci/*")
     )
     with Client(server.url, ("alice", secret)) as client:
         client.push_image("alice/limited")
@@ -108,22 +108,22 @@ def test_access_tokens_are_limited_and_can_be_revoked(server: Running) -> None:
         assert granted(bearer) == {"alice/limited": ["pull", "push"]}
     with Client(server.url, ("bob", secret)) as other:
         assert other.get("/v2/").status_code == 401
-    administration.revoke_token(server.data, "alice", token.id)
+    administration.revoke_token(server.where, "alice", token.id)
     for client in (Client(server.url, ("alice", secret)), Client(server.url, token=bearer)):
         with client:
             assert client.post("/v2/alice/limited/blobs/uploads/").status_code == 401
 
 
 def test_a_disabled_account_is_out_at_once(server: Running) -> None:
-    administration.add_user(server.data, "carol", PASSWORD)
+    administration.add_user(server.where, "carol", PASSWORD)
     with server.client("carol") as carol:
         bearer = ask(carol, "repository:carol/app:pull,push")
         carol.push_image("carol/app")
-        administration.set_disabled(server.data, "carol", True)
+        administration.set_disabled(server.where, "carol", True)
         assert carol.post("/v2/carol/app/blobs/uploads/").status_code == 401
     with Client(server.url, token=bearer) as client:
         assert client.post("/v2/carol/app/blobs/uploads/").status_code == 401
-    administration.set_disabled(server.data, "carol", False)
+    administration.set_disabled(server.where, "carol", False)
     with Client(server.url, token=bearer) as client:
         assert client.post("/v2/carol/app/blobs/uploads/").status_code == 202
 

@@ -9,7 +9,7 @@ from moldar.hub.exchange import Exchange
 from moldar.hub.refusals import Refusal
 from moldar.hub.registry.blobs import Held, Upload
 from moldar.hub.services import Hub
-from moldar.hub.storage.files import UploadWriter
+from moldar.hub.storage.contract import UploadWriter
 from moldar.image.model import Digest
 from moldar.remote.wire import (
     DIGEST_HEADER,
@@ -27,6 +27,7 @@ from moldar.remote.wire import (
 )
 
 _ONE_RANGE = re.compile(r"bytes=(\d{1,18})-(\d{1,18})\Z")
+_REDIRECT_SECONDS = 900
 _IMMUTABLE = "private, max-age=31536000, immutable"
 
 
@@ -69,6 +70,11 @@ class BlobRoutes:
         if exchange.method == "HEAD":
             await exchange.respond(status, headers, length=part.length)
             return
+        if self._hub.settings.redirect_blobs:
+            url = self._hub.storage.url(digest, _REDIRECT_SECONDS)
+            if url:
+                await exchange.respond(307, {"Location": url, DIGEST_HEADER: digest, "Cache-Control": "no-store"})
+                return
         reader = self._hub.blobs.open(digest)
         try:
             await exchange.stream(status, headers, part.length, reader.chunks(part.start, part.end))

@@ -136,7 +136,9 @@ UPLOADS = Table(
     Column("account_id", Integer, nullable=True),
     Column("algorithm", String(16), nullable=False),
     Column("started", BigInteger, nullable=False),
+    Column("digest", DIGEST, nullable=True),
 )
+"""`digest`: the blob that the session is about to become, once that is certain; collection leaves it alone."""
 
 READMES = Table(
     "readmes",
@@ -162,3 +164,11 @@ PULLS = Table(
     Column("count", BigInteger, nullable=False),
 )
 """`day`: days since 1970-01-01 UTC."""
+
+SECRETS = Table(
+    "secrets",
+    METADATA,
+    Column("name", String(64), primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+)
+"""The hub's own keys, where several hubs share a database; see `access.keys`."""

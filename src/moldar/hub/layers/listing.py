@@ -13,7 +13,7 @@ import zstandard
 from isal import isal_zlib
 
 from moldar.errors import CorruptData, HostTrouble
-from moldar.hub.storage.files import BlobReader
+from moldar.hub.storage.contract import BlobReader
 from moldar.image.decompression import detect, open_decompressed
 from moldar.image.layer_entry import KINDS, LayerEntry
 from moldar.image.layer_read import Content, read_entries
@@ -63,17 +63,24 @@ class _Enough(Exception):
 
 
 class _BlobStream:
-    """A blob's bytes as something to read from."""
+    """A blob's bytes as something to read from, in one go: a storage may answer each range by a request."""
 
     def __init__(self, blob: BlobReader) -> None:
-        self._blob = blob
-        self._position = 0
+        self._size = blob.size
+        self._chunks = blob.chunks(0, blob.size)
+        self._rest = memoryview(b"")
 
     def read(self, size: int = -1, /) -> bytes:
-        end = self._blob.size if size < 0 else min(self._position + size, self._blob.size)
-        data = b"".join(self._blob.chunks(self._position, end))
-        self._position = end
-        return data
+        left = self._size if size < 0 else size
+        parts: list[memoryview] = []
+        while left > 0:
+            self._rest = self._rest or memoryview(next(self._chunks, b""))
+            if not self._rest:
+                break
+            parts.append(self._rest[:left])
+            self._rest = self._rest[left:]
+            left -= len(parts[-1])
+        return b"".join(parts)
 
 
 class _Bounded:

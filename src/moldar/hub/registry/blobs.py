@@ -1,13 +1,15 @@
 """Blobs of repositories and the uploads that make them.
 
 The bytes are in the storage, once; what a repository holds is a row. A commit puts the bytes in place first and the
-row second, in one transaction, so that a row always has its bytes and garbage collection never sees half of it.
+row second, so that a row always has its bytes. Garbage collection never sees half of it: both happen in one
+transaction, or, where the storage is across a network and no transaction should wait for it, the session first
+announces which blob it is about to become, and collection leaves an announced blob alone.
 """
 
 import uuid
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, exists, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -17,7 +19,7 @@ from moldar.hub.data.database import Database
 from moldar.hub.data.schema import BLOBS, MANIFEST_REFERENCES, REPOSITORIES, REPOSITORY_BLOBS, UPLOADS
 from moldar.hub.refusals import Refusal
 from moldar.hub.registry.repositories import Repositories, repository_id
-from moldar.hub.storage.files import ALGORITHMS, BlobReader, BlobStorage, UploadWriter
+from moldar.hub.storage.contract import ALGORITHMS, BlobReader, BlobStorage, UploadWriter
 from moldar.image.model import Digest
 
 
@@ -101,11 +103,11 @@ class Blobs:
 
     def mount(self, repository: str, digest: Digest, source: str) -> int | None:
         """Gives `repository` a blob that `source` holds: its size, or None when it holds none such."""
-        if self.size(source, digest) is None:
+        if self.size(source, digest) is None or self._storage.size(digest) is None:
             return None
         with self._database.writing(durable=False) as connection:
-            size = self.size(source, digest)  # again: nothing can go now
-            if size is None or self._storage.size(digest) is None:
+            size = self.size(source, digest)  # again: nothing can go now, and bytes go only with their row
+            if size is None:
                 return None
             self._link(connection, repository, digest, size)
         return size
@@ -117,7 +119,7 @@ class Blobs:
         if algorithm not in ALGORITHMS:
             raise Refusal("DIGEST_INVALID", f"unsupported digest algorithm {algorithm[:32]!r}")
         upload = Upload(str(uuid.uuid4()), repository, account_id, algorithm, self._clock())
-        with self._database.writing(durable=False) as connection:  # the row first: a file without one is a stray
+        with self._database.writing(durable=False, alone=False) as connection:  # before its file: else a stray
             connection.execute(insert(UPLOADS).values(upload._asdict()))
         try:
             self._storage.begin(upload.id)
@@ -133,7 +135,7 @@ class Blobs:
             row = connection.execute(query).first()
         if row is None:
             raise Refusal("BLOB_UPLOAD_UNKNOWN")
-        return Upload(*row)
+        return _upload(row)
 
     def offset(self, upload: Upload) -> int:
         """How many bytes the session holds. Refusal BLOB_UPLOAD_UNKNOWN."""
@@ -152,14 +154,23 @@ class Blobs:
     def commit(self, upload: Upload, writer: UploadWriter, digest: Digest) -> int:
         """Ends the session with a blob of the repository; gives its size. Refusal DIGEST_INVALID."""
         size = writer.seal(digest)
+        if self._storage.is_remote:
+            self._announce(upload, digest)
+            _publish(writer, digest)
         with self._database.writing(durable=False) as connection:
-            try:
-                writer.publish(digest)
-            except FileNotFoundError as error:
-                raise Refusal("BLOB_UPLOAD_UNKNOWN") from error
+            if not self._storage.is_remote:
+                _publish(writer, digest)
             self._link(connection, upload.repository, digest, size)
-            connection.execute(delete(UPLOADS).where(UPLOADS.c.id == upload.id))
+            ended = connection.execute(delete(UPLOADS).where(UPLOADS.c.id == upload.id)).rowcount
+            if self._storage.is_remote and not ended:  # cancelled: nothing has kept collection from the bytes since
+                raise Refusal("BLOB_UPLOAD_UNKNOWN")
         return size
+
+    def _announce(self, upload: Upload, digest: Digest) -> None:
+        with self._database.writing(durable=False, alone=False) as connection:
+            row = update(UPLOADS).where(UPLOADS.c.id == upload.id)
+            if not connection.execute(row.values(digest=digest)).rowcount:
+                raise Refusal("BLOB_UPLOAD_UNKNOWN")
 
     def cancel(self, upload: Upload) -> None:
         self._storage.discard(upload.id)
@@ -171,7 +182,7 @@ class Blobs:
         files = list(self._storage.uploads())  # before the rows: a session that begins now has its row first
         oldest = self._clock() - lifetime
         with self._database.reading() as connection:
-            rows = [Upload(*row) for row in connection.execute(select(UPLOADS))]
+            rows = [_upload(row) for row in connection.execute(select(UPLOADS))]
         stale = [upload for upload in rows if upload.started < oldest]
         for upload in stale:
             self.cancel(upload)
@@ -197,6 +208,22 @@ class Blobs:
             .values(repository_id=number, digest=digest, created=now)
             .on_conflict_do_update(index_elements=["repository_id", "digest"], set_={"created": now})
         )
+
+
+def _publish(writer: UploadWriter, digest: Digest) -> None:
+    try:
+        writer.publish(digest)
+    except FileNotFoundError as error:
+        raise Refusal("BLOB_UPLOAD_UNKNOWN") from error
+
+
+def _upload(row: Row[Any]) -> Upload:
+    return Upload(row.id, row.repository, row.account_id, row.algorithm, row.started)
+
+
+def announced() -> ColumnElement[bool]:
+    """Whether a session is about to become the blob of a row of `blobs`."""
+    return exists().where(UPLOADS.c.digest == BLOBS.c.digest)
 
 
 def referenced() -> ColumnElement[bool]:

@@ -7,9 +7,9 @@ Three kinds of garbage, in the order in which they are collected:
 - the bytes of a blob that no repository holds, at once;
 - files that the database does not know: what a kill left between a file and its row.
 
-Every step is one short transaction that looks again at what it deletes. Uploads and mounts put bytes in place and
-write their rows in one transaction too, and writers take turns: so no step ever meets half of a push. A hold is gone
-for good, power loss or not, before the bytes go.
+Every step is one short transaction that looks again at what it deletes, and writers take turns. Uploads and mounts
+put bytes in place and write their rows in one transaction too, or announce before what they are about to put in
+place: so no step ever takes half of a push. A hold is gone for good, power loss or not, before the bytes go.
 """
 
 import threading
@@ -22,9 +22,9 @@ from sqlalchemy import ColumnElement, delete, exists, func, select, tuple_
 
 from moldar.hub.clock import Clock
 from moldar.hub.data.database import Database
-from moldar.hub.data.schema import BLOBS, REPOSITORY_BLOBS
-from moldar.hub.registry.blobs import Blobs, referenced
-from moldar.hub.storage.files import BlobStorage
+from moldar.hub.data.schema import BLOBS, REPOSITORY_BLOBS, UPLOADS
+from moldar.hub.registry.blobs import Blobs, announced, referenced
+from moldar.hub.storage.contract import BlobStorage
 from moldar.image.model import Digest
 
 _STEP = 100
@@ -74,7 +74,7 @@ class Collector:
         """What `collect` would do now. Changes nothing."""
         started = time.monotonic()
         idle = self._idle(grace)
-        kept = exists().where(REPOSITORY_BLOBS.c.digest == BLOBS.c.digest, ~idle)
+        kept = exists().where(REPOSITORY_BLOBS.c.digest == BLOBS.c.digest, ~idle) | announced()
         with self._database.reading() as connection:
             holds = connection.execute(select(func.count()).select_from(REPOSITORY_BLOBS).where(idle)).scalar_one()
             query = select(func.count(), func.coalesce(func.sum(BLOBS.c.size), 0)).where(~kept)
@@ -105,7 +105,7 @@ class Collector:
         return gone
 
     def _free(self, stopping: threading.Event) -> tuple[int, int]:
-        unheld = ~exists().where(REPOSITORY_BLOBS.c.digest == BLOBS.c.digest)
+        unheld = ~exists().where(REPOSITORY_BLOBS.c.digest == BLOBS.c.digest) & ~announced()
         after = ""
         gone = freed = 0
         while not stopping.wait(_REST_SECONDS):
@@ -115,11 +115,14 @@ class Collector:
             if not found:
                 break
             with self._database.writing(durable=False) as connection:
-                for digest, size in found:
-                    if connection.execute(delete(BLOBS).where(BLOBS.c.digest == digest, unheld)).rowcount:
-                        self._storage.delete(Digest(digest))
-                        gone += 1
-                        freed += int(size)
+                free = [
+                    (Digest(digest), int(size))
+                    for digest, size in found
+                    if connection.execute(delete(BLOBS).where(BLOBS.c.digest == digest, unheld)).rowcount
+                ]
+                self._storage.delete_all([digest for digest, _ in free])
+            gone += len(free)
+            freed += sum(size for _, size in free)
             after = found[-1][0]
         return gone, freed
 
@@ -131,13 +134,16 @@ class Collector:
             if not self._without_row(digests):
                 continue
             with self._database.writing(durable=False):  # nobody writes a row now
-                for digest in self._without_row(digests):
-                    gone += self._storage.delete(digest)
+                strays = self._without_row(digests)
+                self._storage.delete_all(strays)
+            gone += len(strays)
         return gone
 
     def _without_row(self, digests: list[Digest]) -> list[Digest]:
         with self._database.reading() as connection:
-            known = set(connection.execute(select(BLOBS.c.digest).where(BLOBS.c.digest.in_(digests))).scalars())
+            stored = select(BLOBS.c.digest).where(BLOBS.c.digest.in_(digests))
+            coming = select(UPLOADS.c.digest).where(UPLOADS.c.digest.in_(digests))
+            known = set(connection.execute(stored.union(coming)).scalars())
         return [digest for digest in digests if digest not in known]
 
 

@@ -1,4 +1,4 @@
-"""Where the bytes of blobs lie: a small interface, and its implementation over files.
+"""Blobs as files.
 
     DATA/blobs/sha256/ab/abcdef…   finished blobs, named by their digest, never changed
     DATA/uploads/<id>              unfinished uploads, named by their session
@@ -13,83 +13,21 @@ import fcntl
 import hashlib
 import os
 import threading
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterator, Sequence
 
 from moldar.errors import HostTrouble, NotFound
 from moldar.hub.data.database import make_private_directory
 from moldar.hub.refusals import Refusal
+from moldar.hub.storage.contract import ALGORITHMS, CHUNK, RunningHash, check_upload_name
 from moldar.image.model import Digest, parse_digest
 
-CHUNK = 1024 * 1024
-ALGORITHMS = ("sha256", "sha512")
 _REMEMBERED_HASHES = 1024
-
-
-class RunningHash(Protocol):
-    """A hash that grows with its bytes."""
-
-    def update(self, data: bytes, /) -> None: ...
-
-    def hexdigest(self) -> str: ...
-
-
-class BlobReader(Protocol):
-    """An open blob."""
-
-    size: int
-
-    def chunks(self, start: int, end: int) -> Iterator[bytes]:
-        """The bytes from `start` up to `end`, not included."""
-
-    def close(self) -> None: ...
-
-
-class UploadWriter(Protocol):
-    """One request's hold on an upload session; no other request writes to the session meanwhile."""
-
-    @property
-    def offset(self) -> int:
-        """How many bytes the session holds."""
-
-    def write(self, data: bytes) -> None: ...
-
-    def close(self) -> None:
-        """Lets go; the session stays."""
-
-    def seal(self, digest: Digest) -> int:
-        """Brings the bytes to the disk and gives their number. Refusal DIGEST_INVALID when they are not `digest`."""
-
-    def publish(self, digest: Digest) -> None:
-        """Makes the sealed bytes a blob and ends the session. FileNotFoundError when it was cancelled."""
-
-
-class BlobStorage(Protocol):
-    """What the registry needs of a place for blobs. Every name that comes in is a checked digest or session."""
-
-    def size(self, digest: Digest) -> int | None: ...
-
-    def open(self, digest: Digest) -> BlobReader:
-        """Raises NotFound."""
-
-    def delete(self, digest: Digest) -> bool: ...
-
-    def digests(self) -> Iterator[Digest]: ...
-
-    def begin(self, upload: str) -> None: ...
-
-    def resume(self, upload: str, algorithm: str) -> UploadWriter:
-        """Raises NotFound, and Refusal BLOB_UPLOAD_INVALID while another request writes."""
-
-    def offset(self, upload: str) -> int | None: ...
-
-    def discard(self, upload: str) -> bool: ...
-
-    def uploads(self) -> Iterator[str]: ...
 
 
 class FileStorage:
     """Blobs as files below `root`. Threads and processes may share it."""
+
+    is_remote = False
 
     def __init__(self, root: str) -> None:
         self.root = root
@@ -120,6 +58,13 @@ class FileStorage:
         except FileNotFoundError:
             return False
         return True
+
+    def url(self, digest: Digest, seconds: int) -> str:
+        return ""
+
+    def delete_all(self, digests: Sequence[Digest]) -> None:
+        for digest in digests:
+            self.delete(digest)
 
     def digests(self) -> Iterator[Digest]:
         for algorithm in ALGORITHMS:
@@ -165,14 +110,15 @@ class FileStorage:
     def uploads(self) -> Iterator[str]:
         yield from sorted(os.listdir(self._uploads))
 
+    def close(self) -> None:
+        """Nothing stays open."""
+
     def path(self, digest: Digest) -> str:
         algorithm, _, name = parse_digest(digest).partition(":")
         return os.path.join(self._blobs, algorithm, name[:2], name)
 
     def _upload_path(self, upload: str) -> str:
-        if not upload.replace("-", "").isalnum() or not upload.isascii() or len(upload) > 64:
-            raise NotFound("no such upload")
-        return os.path.join(self._uploads, upload)
+        return os.path.join(self._uploads, check_upload_name(upload))
 
     def _place(self, upload: str, digest: Digest) -> None:
         """Renames the session's file to the blob's, so that it is there after a loss of power too."""
@@ -190,9 +136,7 @@ class FileStorage:
         size = os.fstat(fd).st_size
         with self._lock:
             remembered = self._hashes.pop((upload, algorithm), None)
-        if remembered and remembered[0] <= size:
-            if remembered[0] < size:  # bytes of a write that failed halfway
-                os.ftruncate(fd, remembered[0])
+        if remembered and remembered[0] == size:  # else another process went on with it
             return remembered
         return size, hash_file(fd, algorithm, size)
 
