@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from moldar.errors import NotFound
 from moldar.hub.access.accounts import AccessToken, Account, Accounts
+from moldar.hub.access.audit import COMMAND_LINE
 from moldar.hub.access.passwords import Passwords
 from moldar.hub.clock import system_clock
 from moldar.hub.registry.garbage import Collected
@@ -22,7 +23,7 @@ def add_user(data: str, name: str, password: str, *, is_admin: bool = False) -> 
     """Makes the data directory too when it is missing. Raises InvalidAccount."""
     os.makedirs(data, mode=0o700, exist_ok=True)
     with _accounts(data) as accounts:
-        return accounts.create(name, password, is_admin=is_admin)
+        return accounts.create(name, password, is_admin=is_admin, by=COMMAND_LINE)
 
 
 def list_users(data: str) -> list[Account]:
@@ -33,13 +34,13 @@ def list_users(data: str) -> list[Account]:
 def set_password(data: str, name: str, password: str) -> None:
     """Raises NotFound, InvalidAccount."""
     with _accounts(data) as accounts:
-        accounts.set_password(name, password)
+        accounts.set_password(name, password, by=COMMAND_LINE)
 
 
 def set_disabled(data: str, name: str, is_disabled: bool) -> None:
     """A disabled account keeps its repositories and cannot sign in. Raises NotFound."""
     with _accounts(data) as accounts:
-        accounts.set_disabled(name, is_disabled)
+        accounts.set_disabled(name, is_disabled, by=COMMAND_LINE)
 
 
 def create_token(
@@ -55,7 +56,12 @@ def create_token(
     with _accounts(data) as accounts:
         lifetime = days * DAY if days else None
         return accounts.create_token(
-            _account(accounts, user), name, actions=actions, repositories=repositories, lifetime=lifetime
+            _account(accounts, user),
+            name,
+            actions=actions,
+            repositories=repositories,
+            lifetime=lifetime,
+            by=COMMAND_LINE,
         )
 
 
@@ -68,7 +74,7 @@ def list_tokens(data: str, user: str) -> list[AccessToken]:
 def revoke_token(data: str, user: str, token_id: int) -> None:
     """Raises NotFound."""
     with _accounts(data) as accounts:
-        if not accounts.revoke_token(_account(accounts, user).id, token_id):
+        if not accounts.revoke_token(_account(accounts, user).id, token_id, by=COMMAND_LINE):
             raise NotFound(f"user {user} has no token {token_id}")
 
 
