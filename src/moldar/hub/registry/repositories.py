@@ -94,6 +94,12 @@ class Repositories:
         with self._database.reading() as connection:
             return connection.execute(query.where(REPOSITORIES.c.pushed.is_not(None))).first() is not None
 
+    def count_below(self, namespace: str) -> int:
+        """How many repositories the namespace has, also those that hold nothing."""
+        below = REPOSITORIES.c.name.startswith(namespace + "/", autoescape=True)
+        with self._database.reading() as connection:
+            return connection.execute(select(func.count()).select_from(REPOSITORIES).where(below)).scalar_one()
+
     def names(self, audience: Audience, *, last: str = "", limit: int | None = None) -> list[str]:
         """The names after `last` that hold something, sorted."""
         query = select(REPOSITORIES.c.name).where(REPOSITORIES.c.pushed.is_not(None), REPOSITORIES.c.name > last)

@@ -8,6 +8,7 @@ from moldar.hub.access.audit import Actor
 from moldar.hub.access.decisions import ACTIONS
 from moldar.hub.authentication import Authenticator
 from moldar.hub.refusals import TooManyAttempts
+from moldar.hub.web.navigation import ACCOUNT_TABS, Frame, links
 from moldar.hub.web.pages import SESSION_COOKIE, FormRefused, Pages, Visit, local_path
 
 SIGN_UP_COUNTER = ":sign-up"
@@ -138,4 +139,6 @@ class AccountPages:
             "lifetimes": LIFETIMES,
             "actions": ACTIONS,
         }
+        values["frame"] = Frame(account.name, f"/u/{account.name}", ACCOUNT_TABS)
+        values["tabs"] = links(ACCOUNT_TABS, "/settings/tokens")
         return self._pages.render(visit, "tokens.html", values, status=400 if problem else 200)

@@ -19,7 +19,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from moldar.hub.access.accounts import Account
 from moldar.hub.access.audit import Actor
-from moldar.hub.access.decisions import ANONYMOUS, PULL, Principal, Verdict, decide
+from moldar.hub.access.decisions import ANONYMOUS, PULL, Principal, Verdict, decide, may_administer
 from moldar.hub.exchange import client_address
 from moldar.hub.layers.image import command_text
 from moldar.hub.registry.repositories import Repository
@@ -136,6 +136,9 @@ class Pages:
             "ago": lambda moment: language.ago(max(now - moment, 0)),
             "iso": lambda moment: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment)),
             "account": visit.account,
+            "administers": may_administer(visit.principal),
+            "invitations": lambda: self.hub.organisations.invitations(visit.principal.account_id),
+            "now": now,
             "form_token": self.form_token(visit),
             "allow_sign_up": self.hub.settings.allow_sign_up,
             "registry_host": self.registry_host(visit),

@@ -6,7 +6,9 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moldar.hub.access.decisions import DELETE, may_manage
+from moldar.hub.access.accounts import ORGANISATION, PERSON, Account
+from moldar.hub.access.decisions import DELETE, may_govern, may_manage, may_see_members, may_see_organisation
+from moldar.hub.access.organisations import Member
 from moldar.hub.layers.image import ImageViews
 from moldar.hub.layers.views import LayerViews
 from moldar.hub.refusals import Refusal
@@ -44,6 +46,9 @@ class RepositoryPages:
         values["repositories"] = found[:PER_PAGE]
         values["figures"] = self._figures(found)
         if visit.account and not query and page == 0:
+            values["organisations"] = [
+                entry.name for entry in self._hub.organisations.of(visit.account.id) if entry.joined is not None
+            ]
             values["own"] = self._hub.repositories.search(
                 audience_of(visit.principal), below=visit.account.name, limit=6
             )
@@ -53,7 +58,7 @@ class RepositoryPages:
     async def profile(self, request: Request) -> Response:
         visit = self._pages.visit(request)
         owner = self._hub.accounts.find(request.path_params["name"])
-        if owner is None:
+        if owner is None or not self._shows_itself(visit, owner):
             return self._pages.not_found(visit)
         page = _page_number(request)
         found = self._hub.repositories.search(
@@ -62,12 +67,26 @@ class RepositoryPages:
         values = {
             "owner": owner.name,
             "since": owner.created,
+            "is_organisation": owner.kind == ORGANISATION,
+            "governs": may_govern(visit.principal, owner.name),
+            "members": self._members(visit, owner),
             "repositories": found[:PER_PAGE],
             "figures": self._figures(found),
             "page": page,
             "more": len(found) > PER_PAGE,
         }
         return self._pages.render(visit, "profile.html", values)
+
+    def _shows_itself(self, visit: Visit, owner: Account) -> bool:
+        if owner.kind != ORGANISATION:
+            return owner.kind == PERSON
+        has_public = self._hub.repositories.has_public(owner.name)
+        return may_see_organisation(visit.principal, owner.name, has_public=has_public)
+
+    def _members(self, visit: Visit, owner: Account) -> list[Member]:
+        if owner.kind != ORGANISATION or not may_see_members(visit.principal, owner.name):
+            return []
+        return [member for member in self._hub.organisations.members(owner) if member.joined is not None]
 
     def _figures(self, found: list[Listed]) -> dict[int, Figure]:
         return self._hub.figures.of([entry.repository.id for entry in found])
