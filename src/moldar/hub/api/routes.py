@@ -66,6 +66,10 @@ class RegistryApi:
             for kind in RouteKind
         }
 
+    def routes(self) -> frozenset[tuple[RouteKind, str]]:
+        """Every route below a repository, with its method."""
+        return frozenset(self._endpoints)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, send)
         scopes: list[str] = []
