@@ -51,6 +51,7 @@ def serve(
     gc_minutes: int = 60,
     gc_grace_hours: int = 24,
     access_log: str = "none",
+    audit_days: int = 180,
 ) -> int:
     """Run the hub until a signal ends it; 0. HostTrouble when the address is taken.
 
@@ -78,6 +79,7 @@ def serve(
             gc_interval=gc_minutes * 60,
             gc_grace=gc_grace_hours * 3600,
             access_log=access_log,
+            audit_days=audit_days,
         )
     )
     return 0

@@ -50,6 +50,7 @@ def serve(arguments: Arguments) -> int:
         gc_minutes=arguments.number("gc-interval"),
         gc_grace_hours=arguments.number("gc-grace"),
         access_log=arguments.text("access-log"),
+        audit_days=arguments.number("audit-days"),
     )
 
 
@@ -153,6 +154,7 @@ COMMANDS = (
             Flag("tls-key", "", "string", value="FILE", help="Key of --tls-cert (PEM)"),
             Flag("gc-interval", "", "int", "60", "MINUTES", "Pause between garbage collections; 0 for none"),
             GRACE,
+            Flag("audit-days", "", "int", "180", "DAYS", "How long the audit log is kept; 0 for ever"),
             Flag("access-log", "", "string", "none", "FORMAT", "A line per request on stderr: none, plain, json"),
         ),
         0,

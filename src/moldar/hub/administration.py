@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from moldar.errors import NotFound
 from moldar.hub.access.accounts import AccessToken, Account, Accounts
+from moldar.hub.access.audit import COMMAND_LINE
 from moldar.hub.access.passwords import Passwords
 from moldar.hub.clock import system_clock
 from moldar.hub.data.database import make_private_directory
@@ -24,7 +25,7 @@ def add_user(data: Where, name: str, password: str, *, is_admin: bool = False) -
     """Makes the data directory too when it is missing. Raises InvalidAccount."""
     make_private_directory(settings_of(data).data)
     with _accounts(data) as accounts:
-        return accounts.create(name, password, is_admin=is_admin)
+        return accounts.create(name, password, is_admin=is_admin, by=COMMAND_LINE)
 
 
 def list_users(data: Where) -> list[Account]:
@@ -35,13 +36,13 @@ def list_users(data: Where) -> list[Account]:
 def set_password(data: Where, name: str, password: str) -> None:
     """Raises NotFound, InvalidAccount."""
     with _accounts(data) as accounts:
-        accounts.set_password(name, password)
+        accounts.set_password(name, password, by=COMMAND_LINE)
 
 
 def set_disabled(data: Where, name: str, is_disabled: bool) -> None:
     """A disabled account keeps its repositories and cannot sign in. Raises NotFound."""
     with _accounts(data) as accounts:
-        accounts.set_disabled(name, is_disabled)
+        accounts.set_disabled(name, is_disabled, by=COMMAND_LINE)
 
 
 def create_token(
@@ -57,7 +58,12 @@ def create_token(
     with _accounts(data) as accounts:
         lifetime = days * DAY if days else None
         return accounts.create_token(
-            _account(accounts, user), name, actions=actions, repositories=repositories, lifetime=lifetime
+            _account(accounts, user),
+            name,
+            actions=actions,
+            repositories=repositories,
+            lifetime=lifetime,
+            by=COMMAND_LINE,
         )
 
 
@@ -70,7 +76,7 @@ def list_tokens(data: Where, user: str) -> list[AccessToken]:
 def revoke_token(data: Where, user: str, token_id: int) -> None:
     """Raises NotFound."""
     with _accounts(data) as accounts:
-        if not accounts.revoke_token(_account(accounts, user).id, token_id):
+        if not accounts.revoke_token(_account(accounts, user).id, token_id, by=COMMAND_LINE):
             raise NotFound(f"user {user} has no token {token_id}")
 
 

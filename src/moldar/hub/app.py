@@ -21,6 +21,7 @@ from moldar.hub.web.routes import web_routes
 
 _FIRST_COLLECTION = 60.0
 _FIGURES_SECONDS = 60
+_AUDIT_SECONDS = 3600
 _LOG = logging.getLogger("moldar.hub")
 
 
@@ -55,6 +56,7 @@ def _lifespan(hub: Hub) -> Callable[[Starlette], contextlib.AbstractAsyncContext
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         await hub.in_thread(hub.blobs.expire_uploads, hub.settings.upload_lifetime)
         tasks = [asyncio.create_task(_collect_now_and_then(hub)), asyncio.create_task(_write_figures(hub))]
+        tasks.append(asyncio.create_task(_prune_audit(hub)))
         yield
         for task in tasks:
             task.cancel()
@@ -76,6 +78,15 @@ async def _collect_now_and_then(hub: Hub) -> None:
             if not found.is_nothing:
                 _LOG.info("garbage collection: %s", found)
         await asyncio.sleep(max(pause - _FIRST_COLLECTION, 0))
+
+
+async def _prune_audit(hub: Hub) -> None:
+    while hub.settings.audit_days > 0:
+        try:
+            await hub.in_thread(hub.audit.prune, hub.settings.audit_days)
+        except (MoldarError, SQLAlchemyError) as error:
+            _LOG.error("cannot prune the audit log: %s", error)
+        await asyncio.sleep(_AUDIT_SECONDS)
 
 
 async def _write_figures(hub: Hub) -> None:

@@ -62,7 +62,7 @@ class Authenticator:
         account = await self.by_password(name, secret, address)
         if account is None:
             raise WrongCredentials("wrong user name or password")
-        return account.principal("basic"), 0  # Passwords remembers by itself, and forgets sooner
+        return self._hub.principals.of(account, "basic"), 0  # Passwords remembers by itself, and forgets sooner
 
     async def by_password(self, name: str, password: str, address: str) -> Account | None:
         """The account with that password. Failures are counted; one account's attempts wait for each other."""
@@ -78,7 +78,7 @@ class Authenticator:
             else:
                 account = await self._hub.in_hashing_thread(accounts.with_password, name, password)
             if account is None:
-                self._hub.throttle.failed(name, address)
+                await self._failed(name, address)
             else:
                 self._hub.throttle.succeeded(name, address)
             return account
@@ -87,12 +87,12 @@ class Authenticator:
         self._hub.throttle.check(name[:64], address)
         found = self._hub.accounts.with_token(secret)
         if found is None or found[0].name != name:
-            self._hub.throttle.failed(name[:64], address)
+            await self._failed(name[:64], address)
             raise WrongCredentials("wrong user name or access token")
         account, token = found
         await self._hub.in_thread(self._hub.accounts.touch_token, token)
         until = self._hub.clock() + 300
-        principal = Principal(account.name, account.id, account.is_admin, token.grants(), "basic", token.id)
+        principal = self._hub.principals.of(account, "basic", token.grants(), token.id)
         return principal, min(until, token.expires or until)
 
     def _bearer(self, token: str) -> tuple[Principal, int]:
@@ -107,5 +107,8 @@ class Authenticator:
             alive = False
         if account is None or not alive:
             raise WrongCredentials("the token's account or access token is gone", bearer=True)
-        principal = Principal(account.name, account.id, account.is_admin, claims.grants, "bearer", claims.token_id)
-        return principal, claims.expires
+        return self._hub.principals.of(account, "bearer", claims.grants, claims.token_id), claims.expires
+
+    async def _failed(self, name: str, address: str) -> None:
+        self._hub.throttle.failed(name, address)
+        await self._hub.in_thread(self._hub.audit.sign_in_failed, name, address)

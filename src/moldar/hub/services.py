@@ -1,6 +1,7 @@
 """The services of one hub, put together; and the threads in which what may wait for a disk or a hash is done."""
 
 import asyncio
+import contextlib
 import functools
 import os
 import threading
@@ -10,12 +11,17 @@ from typing import Any, TypeVar
 
 from sqlalchemy.exc import DatabaseError
 
-from moldar.errors import CorruptData
+from moldar.errors import CorruptData, HostTrouble
 from moldar.hub.access.accounts import Accounts
+from moldar.hub.access.audit import AuditLog
 from moldar.hub.access.bearer import BearerTokens
 from moldar.hub.access.decisions import Policy
 from moldar.hub.access.keys import FileKeys, SharedKeys, load_form_secret, load_signing_key
+from moldar.hub.access.organisations import Organisations
 from moldar.hub.access.passwords import Passwords, Throttle
+from moldar.hub.access.principals import Principals
+from moldar.hub.access.robots import Robots
+from moldar.hub.access.teams import Teams
 from moldar.hub.clock import Clock, system_clock
 from moldar.hub.data.connecting import connect, shown
 from moldar.hub.data.database import Database, make_private_directory
@@ -24,6 +30,7 @@ from moldar.hub.registry.blobs import Blobs
 from moldar.hub.registry.figures import Figures
 from moldar.hub.registry.garbage import Collected, Collector
 from moldar.hub.registry.manifests import Manifests
+from moldar.hub.registry.overview import Overview
 from moldar.hub.registry.readmes import Readmes
 from moldar.hub.registry.repositories import Repositories
 from moldar.hub.settings import SERVICE, HubSettings
@@ -52,6 +59,11 @@ class Hub:
         keys = SharedKeys(self.database) if self.database.is_remote else FileKeys(settings.path("keys"))
         self.bearer = BearerTokens(load_signing_key(keys), SERVICE, settings.token_lifetime, clock)
         self.form_secret = load_form_secret(keys)
+        self.principals = Principals(self.database)
+        self.organisations = Organisations(self.database, clock)
+        self.teams = Teams(self.database, clock)
+        self.robots = Robots(self.database, clock)
+        self.audit = AuditLog(self.database, clock)
         self.repositories = Repositories(self.database, clock, new_are_public=settings.new_repositories_public)
         self.blobs = Blobs(self.database, self.storage, self.repositories, clock)
         self.manifests = Manifests(
@@ -64,6 +76,7 @@ class Hub:
         self.collector = Collector(self.database, self.storage, self.blobs, clock)
         self.readmes = Readmes(self.database, clock)
         self.figures = Figures(self.database, clock)
+        self.overview = Overview(self.database, clock)
         self._threads = ThreadPoolExecutor(min(32, (os.cpu_count() or 1) * 8), "hub")
         self._hashing = ThreadPoolExecutor(2, "hub-passwords")
         self.layer_thread = ThreadPoolExecutor(1, "hub-layers")
@@ -83,7 +96,10 @@ class Hub:
 
     def collect_garbage(self) -> Collected:
         """One garbage collection by the settings; ends early when the hub closes."""
-        return self.collector.collect(self.settings.gc_grace, self.settings.upload_lifetime, self.closing)
+        found = self.collector.collect(self.settings.gc_grace, self.settings.upload_lifetime, self.closing)
+        with contextlib.suppress(HostTrouble):  # a disk that is full
+            self.overview.note_collection(found)
+        return found
 
     def close(self) -> None:
         self.closing.set()

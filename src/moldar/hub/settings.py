@@ -21,7 +21,8 @@ class HubSettings:
     how long a request waits for an earlier one of the same upload. `allow_sparse`: a manifest may refer to blobs and
     manifests that its repository does not hold. `tls_certificate` and `tls_key` are PEM files.
     `gc_interval`: the pause between two garbage collections, 0 for none;
-    `gc_grace`: how long a blob that nothing refers to is kept. Times are in seconds, sizes in bytes.
+    `gc_grace`: how long a blob that nothing refers to is kept. `audit_days`: for how many days lines of the audit log
+    are kept, 0 for ever. Times are in seconds, sizes in bytes.
     """
 
     data: str
@@ -52,6 +53,7 @@ class HubSettings:
     gc_interval: float = 3600
     gc_grace: int = 24 * 3600
     stop_timeout: int = 10
+    audit_days: int = 180
 
     def __post_init__(self) -> None:
         if self.access_log not in LOG_FORMATS:

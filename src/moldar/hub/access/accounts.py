@@ -8,23 +8,31 @@ import hashlib
 import secrets
 from typing import Any, ClassVar, NamedTuple
 
-from sqlalchemy import Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from moldar.errors import NotFound, UserMistake
-from moldar.hub.access.decisions import ACTIONS, Grant, Principal, account_name_problem, valid_pattern
+from moldar.hub.access import audit
+from moldar.hub.access.audit import Actor, record
+from moldar.hub.access.decisions import ACTIONS, Grant, account_name_problem, valid_pattern
 from moldar.hub.access.passwords import MAXIMUM_LENGTH, MINIMUM_LENGTH, Passwords
 from moldar.hub.clock import Clock
 from moldar.hub.data.database import Database, new_id
-from moldar.hub.data.schema import ACCESS_TOKENS, ACCOUNTS, SESSIONS
+from moldar.hub.data.schema import ACCESS_TOKENS, ACCOUNTS, ROBOTS, SESSIONS
 
 TOKEN_PREFIX = "mdl_"
+PERSON = "person"
+ORGANISATION = "organisation"
+ROBOT = "robot"
 _LAST_USED_STEP = 600
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
 class Account(NamedTuple):
-    """One who may sign in. `created`: seconds since 1970."""
+    """One who has a name here. Only a person may sign in; an organisation holds repositories, a robot a token.
+
+    `created`: seconds since 1970.
+    """
 
     id: int
     name: str
@@ -32,9 +40,7 @@ class Account(NamedTuple):
     is_admin: bool
     is_disabled: bool
     created: int
-
-    def principal(self, scheme: str) -> Principal:
-        return Principal(self.name, self.id, self.is_admin, None, scheme)
+    kind: str = PERSON
 
 
 class AccessToken(NamedTuple):
@@ -94,7 +100,7 @@ class Accounts:
 
     # --- Accounts ---------------------------------------------------------------------------------------------
 
-    def create(self, name: str, password: str, *, is_admin: bool = False) -> Account:
+    def create(self, name: str, password: str, *, is_admin: bool = False, by: Actor | None = None) -> Account:
         """Raises InvalidAccount."""
         problem = account_name_problem(name)
         if is_admin and problem == "reserved" and name != "library":
@@ -108,10 +114,12 @@ class Accounts:
             "is_admin": is_admin,
             "is_disabled": False,
             "created": self._clock(),
+            "kind": PERSON,
         }
         try:
             with self._database.writing() as connection:
                 result = connection.execute(insert(ACCOUNTS).values(values))
+                record(connection, self._clock(), by, audit.SIGNED_UP, name)
                 return Account(id=new_id(result), **values)
         except IntegrityError as error:
             raise InvalidAccount("taken") from error
@@ -122,29 +130,32 @@ class Accounts:
         return Account(*row) if row else None
 
     def list_all(self) -> list[Account]:
+        """Everyone who may sign in."""
+        people = select(ACCOUNTS).where(ACCOUNTS.c.kind == PERSON).order_by(ACCOUNTS.c.name)
         with self._database.reading() as connection:
-            return [Account(*row) for row in connection.execute(select(ACCOUNTS).order_by(ACCOUNTS.c.name))]
+            return [Account(*row) for row in connection.execute(people)]
 
-    def set_password(self, name: str, password: str) -> None:
+    def set_password(self, name: str, password: str, *, by: Actor | None = None) -> None:
         """Also ends the account's sessions. Raises NotFound, InvalidAccount."""
         if password_problem(password):
             raise InvalidAccount("password")
         hashed = self._passwords.hash(password)
         with self._database.writing() as connection:
-            account_id = connection.execute(select(ACCOUNTS.c.id).where(ACCOUNTS.c.name == name)).scalar()
+            account_id = connection.execute(select(ACCOUNTS.c.id).where(_person(name))).scalar()
             if account_id is None:
                 raise NotFound(f"no user {name}")
             connection.execute(update(ACCOUNTS).where(ACCOUNTS.c.id == account_id).values(password_hash=hashed))
             connection.execute(delete(SESSIONS).where(SESSIONS.c.account_id == account_id))
+            record(connection, self._clock(), by, audit.PASSWORD_SET, name)
 
-    def set_disabled(self, name: str, is_disabled: bool) -> None:
+    def set_disabled(self, name: str, is_disabled: bool, *, by: Actor | None = None) -> None:
         """Raises NotFound."""
         with self._database.writing() as connection:
-            result = connection.execute(
-                update(ACCOUNTS).where(ACCOUNTS.c.name == name).values(is_disabled=is_disabled)
-            )
+            result = connection.execute(update(ACCOUNTS).where(_person(name)).values(is_disabled=is_disabled))
             if not result.rowcount:
                 raise NotFound(f"no user {name}")
+            deed = audit.ACCOUNT_DISABLED if is_disabled else audit.ACCOUNT_ENABLED
+            record(connection, self._clock(), by, deed, name)
 
     def count(self) -> int:
         with self._database.reading() as connection:
@@ -154,11 +165,11 @@ class Accounts:
         """The account, when the password is its own. Takes as long when there is no such account."""
         account = self.find(name)
         right = self._passwords.verify(account.password_hash if account else None, password)
-        return account if right and account and not account.is_disabled else None
+        return account if right and account and account.kind == PERSON and not account.is_disabled else None
 
     # --- Sessions ---------------------------------------------------------------------------------------------
 
-    def open_session(self, account: Account, lifetime: int) -> str:
+    def open_session(self, account: Account, lifetime: int, *, by: Actor | None = None) -> str:
         """The secret of a new session; `lifetime` in seconds."""
         secret = secrets.token_urlsafe(32)
         now = self._clock()
@@ -169,6 +180,7 @@ class Accounts:
                     token_hash=_hashed(secret), account_id=account.id, created=now, expires=now + lifetime
                 )
             )
+            record(connection, now, by, audit.SIGNED_IN, account.name)
         return secret
 
     def with_session(self, secret: str) -> Account | None:
@@ -196,39 +208,39 @@ class Accounts:
         actions: tuple[str, ...] = (ACTIONS[0], ACTIONS[1]),
         repositories: tuple[str, ...] = (),
         lifetime: int | None = None,
+        by: Actor | None = None,
     ) -> tuple[AccessToken, str]:
         """The token and its secret, which cannot be had again. `lifetime` in seconds. Raises InvalidToken."""
-        problem = _token_problem(name, actions, repositories)
-        if problem:
-            raise InvalidToken(problem)
-        secret = new_token_secret()
-        now = self._clock()
-        values: dict[str, Any] = {
-            "account_id": account.id,
-            "name": name.strip(),
-            "token_hash": _hashed(secret),
-            "hint": secret[-4:],
-            "actions": ",".join(action for action in ACTIONS if action in actions),
-            "repositories": " ".join(dict.fromkeys(repositories)),
-            "created": now,
-            "expires": now + lifetime if lifetime else None,
-            "last_used": None,
-        }
+        check_token(name, actions, repositories)
         with self._database.writing() as connection:
-            result = connection.execute(insert(ACCESS_TOKENS).values(values))
-            token_id = new_id(result)
-            row = connection.execute(select(ACCESS_TOKENS).where(ACCESS_TOKENS.c.id == token_id)).one()
-        return _token(row), secret
+            made = insert_token(
+                connection,
+                self._clock(),
+                account.id,
+                name,
+                actions=actions,
+                repositories=repositories,
+                lifetime=lifetime,
+            )
+            detail = token_detail(made[0])
+            record(connection, self._clock(), by, audit.TOKEN_MADE, account.name, detail=detail)
+        return made
 
     def list_tokens(self, account_id: int) -> list[AccessToken]:
         query = select(ACCESS_TOKENS).where(ACCESS_TOKENS.c.account_id == account_id)
         with self._database.reading() as connection:
-            return [_token(row) for row in connection.execute(query.order_by(ACCESS_TOKENS.c.id.desc()))]
+            return [token_from(row) for row in connection.execute(query.order_by(ACCESS_TOKENS.c.id.desc()))]
 
-    def revoke_token(self, account_id: int, token_id: int) -> bool:
+    def revoke_token(self, account_id: int, token_id: int, *, by: Actor | None = None) -> bool:
         condition = (ACCESS_TOKENS.c.account_id == account_id) & (ACCESS_TOKENS.c.id == token_id)
         with self._database.writing() as connection:
-            return connection.execute(delete(ACCESS_TOKENS).where(condition)).rowcount > 0
+            name = connection.execute(select(ACCESS_TOKENS.c.name).where(condition)).scalar()
+            if name is None:
+                return False
+            connection.execute(delete(ACCESS_TOKENS).where(condition))
+            owner = connection.execute(select(ACCOUNTS.c.name).where(ACCOUNTS.c.id == account_id)).scalar_one()
+            record(connection, self._clock(), by, audit.TOKEN_REVOKED, owner, detail=name)
+            return True
 
     def with_token(self, secret: str) -> tuple[Account, AccessToken] | None:
         """Account and token of a secret that is neither expired nor revoked."""
@@ -249,9 +261,9 @@ class Accounts:
             row = connection.execute(select(ACCESS_TOKENS).where(condition)).first()
             if row is None or (row.expires is not None and row.expires <= self._clock()):
                 return None
-            owner = connection.execute(select(ACCOUNTS).where(ACCOUNTS.c.id == row.account_id)).one()
-        account = Account(*owner)
-        return None if account.is_disabled else (account, _token(row))
+            account = Account(*connection.execute(select(ACCOUNTS).where(ACCOUNTS.c.id == row.account_id)).one())
+            alive = not account.is_disabled and (account.kind != ROBOT or _works(connection, account.id))
+        return (account, token_from(row)) if alive else None
 
 
 def password_problem(password: str) -> str:
@@ -264,15 +276,67 @@ def new_token_secret() -> str:
     return TOKEN_PREFIX + "".join(secrets.choice(_ALPHABET) for _ in range(32))
 
 
-def _token_problem(name: str, actions: tuple[str, ...], repositories: tuple[str, ...]) -> str:
+def check_token(name: str, actions: tuple[str, ...], repositories: tuple[str, ...]) -> None:
+    """Raises InvalidToken."""
+    problem = ""
     if not 1 <= len(name.strip()) <= 100:
-        return "name"
-    if not actions or not set(actions) <= set(ACTIONS):
-        return "actions"
-    return "" if all(valid_pattern(pattern) for pattern in repositories) else "repositories"
+        problem = "name"
+    elif not actions or not set(actions) <= set(ACTIONS):
+        problem = "actions"
+    elif not all(valid_pattern(pattern) for pattern in repositories):
+        problem = "repositories"
+    if problem:
+        raise InvalidToken(problem)
 
 
-def _token(row: Row[Any]) -> AccessToken:
+def insert_token(
+    connection: Connection,
+    now: int,
+    account_id: int,
+    name: str,
+    *,
+    actions: tuple[str, ...],
+    repositories: tuple[str, ...],
+    lifetime: int | None,
+) -> tuple[AccessToken, str]:
+    """A token of an account, within a transaction, and its secret."""
+    secret = new_token_secret()
+    values: dict[str, Any] = {
+        "account_id": account_id,
+        "name": name.strip(),
+        "token_hash": _hashed(secret),
+        "hint": secret[-4:],
+        "actions": ",".join(action for action in ACTIONS if action in actions),
+        "repositories": " ".join(dict.fromkeys(repositories)),
+        "created": now,
+        "expires": now + lifetime if lifetime else None,
+        "last_used": None,
+    }
+    token_id = new_id(connection.execute(insert(ACCESS_TOKENS).values(values)))
+    return token_from(connection.execute(select(ACCESS_TOKENS).where(ACCESS_TOKENS.c.id == token_id)).one()), secret
+
+
+def token_detail(token: AccessToken) -> str:
+    """What the audit log says of a new token."""
+    return f"{token.name}: {','.join(token.actions)} {' '.join(token.repositories) or '*'}"
+
+
+def _person(name: str) -> Any:
+    return (ACCOUNTS.c.name == name) & (ACCOUNTS.c.kind == PERSON)
+
+
+def _works(connection: Connection, robot: int) -> bool:
+    """Whether the owner of a robot is still there and not disabled."""
+    query = (
+        select(ACCOUNTS.c.id)
+        .join(ROBOTS, ROBOTS.c.owner_id == ACCOUNTS.c.id)
+        .where(ROBOTS.c.account_id == robot, ACCOUNTS.c.is_disabled.is_(False))
+    )
+    return connection.execute(query).first() is not None
+
+
+def token_from(row: Row[Any]) -> AccessToken:
+    """The token of a row of ACCESS_TOKENS."""
     return AccessToken(
         row.id,
         row.account_id,

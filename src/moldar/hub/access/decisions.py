@@ -2,12 +2,17 @@
 
 A principal is an account together with the limits of the credential that it came with. What an account may do:
 
-- everything in repositories below its own name (`alice/…`), and an administrator everywhere;
+- everything in repositories below its own name (`alice/…`) and below those of organisations that it owns, and an
+  administrator everywhere;
+- elsewhere what its roles say: `read` is to pull, `write` to push too, `admin` everything in the repositories named;
 - pull from every public repository, as anyone may without an account;
+- as a robot: what its credential says, in the namespace that it works for;
 - with `allow_anonymous_push`, everyone everything in namespaces that belong to no account (private repositories
   excepted).
 
-A repository that one may not see and one that does not exist get the same answer.
+Members, teams, robots and the audit log of a namespace are its owners' alone, at the pages, with a password: no token
+and no robot may make or change what gives rights. A repository or organisation that one may not see and one that does
+not exist get the same answer.
 """
 
 import enum
@@ -22,6 +27,11 @@ PULL = "pull"
 PUSH = "push"
 DELETE = "delete"
 ACTIONS = (PULL, PUSH, DELETE)
+READ = "read"
+WRITE = "write"
+ADMIN = "admin"
+LEVELS = (READ, WRITE, ADMIN)
+_OF_LEVEL = {READ: frozenset({PULL}), WRITE: frozenset({PULL, PUSH}), ADMIN: frozenset(ACTIONS)}
 
 RESERVED_NAMES = frozenset({"library", "moldar", "v2", "admin", "administrator", "root", "hub", "registry", "static"})
 """`library` is an administrator's (it mirrors docker.io's); the others would mislead."""
@@ -37,13 +47,28 @@ class Grant(NamedTuple):
     def covers(self, action: str, repository: str) -> bool:
         if action not in self.actions and "*" not in self.actions:
             return False
-        if self.pattern.endswith("*"):
-            return repository.startswith(self.pattern[:-1])
-        return repository == self.pattern
+        return matches(self.pattern, repository)
+
+
+class Role(NamedTuple):
+    """What a member or a team was given: a level in the repositories of `pattern` (as a grant's)."""
+
+    pattern: str
+    level: str
+
+
+class Membership(NamedTuple):
+    """An organisation that the account belongs to, and whether it is one of its owners."""
+
+    organisation: str
+    is_owner: bool
 
 
 class Principal(NamedTuple):
-    """Who asks. `grants`: the limits of the credential, None when it has none; `scheme`: how it was shown."""
+    """Who asks. `grants`: the limits of the credential, None when it has none; `scheme`: how it was shown.
+
+    `robot_of`: the namespace that a robot account works for; empty for a person.
+    """
 
     name: str = ""
     account_id: int = 0
@@ -51,6 +76,14 @@ class Principal(NamedTuple):
     grants: tuple[Grant, ...] | None = None
     scheme: str = ""
     token_id: int = 0
+    memberships: tuple[Membership, ...] = ()
+    roles: tuple[Role, ...] = ()
+    robot_of: str = ""
+
+    @property
+    def is_person(self) -> bool:
+        """Whether somebody signed in with a password: no token, no robot."""
+        return bool(self.name) and self.grants is None and not self.robot_of
 
     @property
     def is_anonymous(self) -> bool:
@@ -105,17 +138,70 @@ def rights(principal: Principal, place: Place, policy: Policy) -> frozenset[str]
         return frozenset(ACTIONS)
     if policy.allow_anonymous_push and not place.belongs_to_account and (place.is_public or not place.exists):
         return frozenset(ACTIONS)
-    return frozenset({PULL}) if place.exists and place.is_public else frozenset()
+    allowed = frozenset({PULL}) if place.exists and place.is_public else frozenset()
+    for role in principal.roles:
+        if matches(role.pattern, place.name):
+            allowed |= _OF_LEVEL[role.level]
+    return allowed
+
+
+def holds(principal: Principal, namespace: str) -> bool:
+    """Whether the namespace is the account's own, an organisation's that it owns, or its robot's place of work."""
+    if not namespace:
+        return False
+    return namespace in (principal.name, principal.robot_of) or any(
+        membership.is_owner and membership.organisation == namespace for membership in principal.memberships
+    )
 
 
 def owns(principal: Principal, repository: str) -> bool:
-    """Whether the repository lies below the account's name."""
-    return bool(principal.name) and repository.startswith(principal.name + "/")
+    """Whether the repository lies below a namespace that the account holds."""
+    namespace, slash, _ = repository.partition("/")
+    return bool(slash) and holds(principal, namespace)
 
 
 def may_manage(principal: Principal, repository: str) -> bool:
-    """Whether `principal` may change visibility and description, as a person at the pages."""
-    return principal.grants is None and (principal.is_admin or owns(principal, repository))
+    """Whether `principal` may change a repository's settings and who has a role in it, as a person at the pages."""
+    return principal.is_person and (
+        principal.is_admin
+        or owns(principal, repository)
+        or any(role.level == ADMIN and matches(role.pattern, repository) for role in principal.roles)
+    )
+
+
+def may_govern(principal: Principal, namespace: str) -> bool:
+    """Whether `principal` may change members, teams and robots of a namespace, and read its audit log."""
+    return principal.is_person and (principal.is_admin or holds(principal, namespace))
+
+
+def is_member(principal: Principal, organisation: str) -> bool:
+    return any(membership.organisation == organisation for membership in principal.memberships)
+
+
+def may_see_organisation(principal: Principal, organisation: str, *, has_public: bool) -> bool:
+    """Whether an organisation shows itself: to everyone when it has something public, else to its members."""
+    return has_public or may_see_members(principal, organisation)
+
+
+def may_see_members(principal: Principal, organisation: str) -> bool:
+    return may_govern(principal, organisation) or (principal.is_person and is_member(principal, organisation))
+
+
+def may_have_tokens(principal: Principal) -> bool:
+    """Whether `principal` may make and revoke tokens of its own: a token makes no tokens, a robot neither."""
+    return principal.is_person
+
+
+def may_administer(principal: Principal) -> bool:
+    """Whether `principal` may see and change what concerns the whole hub, as a person at the pages."""
+    return principal.is_person and principal.is_admin
+
+
+def readable(principal: Principal) -> tuple[str, ...]:
+    """Patterns of the repositories that the account may pull from besides the public ones."""
+    own = [principal.robot_of or principal.name] if principal.name else []
+    own += [membership.organisation for membership in principal.memberships if membership.is_owner]
+    return tuple(dict.fromkeys([*(f"{name}/*" for name in own), *(role.pattern for role in principal.roles)]))
 
 
 def refusal(verdict: Verdict, principal: Principal) -> Refusal:
@@ -134,6 +220,23 @@ def account_name_problem(name: str) -> str:
     if not _ACCOUNT_NAME.match(name) or not valid_repository(name):
         return "characters"
     return "reserved" if name in RESERVED_NAMES else ""
+
+
+def robot_name_problem(name: str) -> str:
+    """Why a robot cannot be called so (`ci` of `alice+ci`): "length", "characters"; empty when it can."""
+    if not 1 <= len(name) <= 39:
+        return "length"
+    return "" if _ACCOUNT_NAME.match(name) else "characters"
+
+
+def matches(pattern: str, repository: str) -> bool:
+    """Whether `pattern` names the repository."""
+    return repository.startswith(pattern[:-1]) if pattern.endswith("*") else repository == pattern
+
+
+def is_within(pattern: str, namespace: str) -> bool:
+    """Whether `pattern` is valid and names only repositories of the namespace."""
+    return valid_pattern(pattern) and pattern.startswith(namespace + "/")
 
 
 def valid_pattern(pattern: str) -> bool:

@@ -86,7 +86,8 @@ class BlobRoutes:
 
     async def delete(self, call: Call) -> None:
         """end-10"""
-        await self._hub.in_thread(self._hub.blobs.delete, call.repository, digest_in(call.reference))
+        by = call.actor(self._hub.settings.external_url)
+        await self._hub.in_thread(self._hub.blobs.delete, call.repository, digest_in(call.reference), by=by)
         await call.exchange.respond(202)
 
     async def begin(self, call: Call) -> None:

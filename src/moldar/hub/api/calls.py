@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from moldar.errors import UserMistake
+from moldar.hub.access.audit import Actor
 from moldar.hub.access.decisions import PULL, Place, Principal, Verdict, decide
 from moldar.hub.data.remembering import Remembered
 from moldar.hub.exchange import Exchange, encoded_headers
@@ -26,6 +27,10 @@ class Call(NamedTuple):
     repository: str
     reference: str
     principal: Principal
+
+    def actor(self, external_url: str) -> Actor:
+        """Who to name in the audit log."""
+        return Actor(self.principal.name, self.exchange.address(external_url))
 
 
 class Answer(NamedTuple):

@@ -16,7 +16,7 @@ from moldar.hub.api.manifests import ManifestRoutes
 from moldar.hub.authentication import Authenticator, WrongCredentials
 from moldar.hub.exchange import ClientGone, Exchange, Receive, Scope, Send
 from moldar.hub.refusals import Refusal, body_error, refusal_for
-from moldar.hub.registry.repositories import Audience
+from moldar.hub.registry.repositories import audience_of
 from moldar.hub.services import Hub
 from moldar.hub.settings import SERVICE
 from moldar.remote.wire import (
@@ -65,6 +65,10 @@ class RegistryApi:
             kind: ", ".join(sorted(method for (other, method) in self._endpoints if other is kind))
             for kind in RouteKind
         }
+
+    def routes(self) -> frozenset[tuple[RouteKind, str]]:
+        """Every route below a repository, with its method."""
+        return frozenset(self._endpoints)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, send)
@@ -116,9 +120,7 @@ class RegistryApi:
 
     async def _catalog(self, exchange: Exchange, principal: Principal) -> None:
         limit, last = page_of(exchange)
-        restricted = principal.grants is not None
-        audience = Audience("" if restricted else principal.name, principal.is_admin and not restricted)
-        names = self._hub.repositories.names(audience, last=last, limit=limit + 1) if limit else []
+        names = self._hub.repositories.names(audience_of(principal), last=last, limit=limit + 1) if limit else []
         headers = {"Content-Type": "application/json"}
         if len(names) > limit:
             names = names[:limit]

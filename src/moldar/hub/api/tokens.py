@@ -88,7 +88,7 @@ class TokenEndpoint:
             if found is None:
                 raise WrongCredentials("the refresh token is unknown or has expired")
             account, token = found
-            return Principal(account.name, account.id, account.is_admin, token.grants(), "basic", token.id)
+            return self._hub.principals.of(account, "basic", token.grants(), token.id)
         raise Refusal("UNSUPPORTED", "unsupported grant_type", status=400)
 
     def _granted(self, principal: Principal, wanted: str) -> tuple[Grant, ...]:

@@ -41,7 +41,9 @@ ACCOUNTS = Table(
     Column("is_admin", Boolean, nullable=False, default=False),
     Column("is_disabled", Boolean, nullable=False, default=False),
     Column("created", BigInteger, nullable=False),
+    Column("kind", String(16), nullable=False, default="person", server_default="person"),
 )
+"""Who has a namespace or a credential. `kind`: person, organisation or robot."""
 
 SESSIONS = Table(
     "sessions",
@@ -172,3 +174,81 @@ SECRETS = Table(
     Column("value", LargeBinary, nullable=False),
 )
 """The hub's own keys, where several hubs share a database; see `access.keys`."""
+
+MEMBERS = Table(
+    "members",
+    METADATA,
+    Column("organisation_id", Integer, ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True),
+    Column("account_id", Integer, ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True, index=True),
+    Column("is_owner", Boolean, nullable=False),
+    Column("invited", BigInteger, nullable=False),
+    Column("joined", BigInteger, nullable=True),
+)
+"""`joined` is None until the one who was invited says yes; until then the row gives nothing."""
+
+TEAMS = Table(
+    "teams",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("organisation_id", Integer, ForeignKey("accounts.id", ondelete="CASCADE"), nullable=False),
+    Column("name", NAME, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Index("ix_teams_name", "organisation_id", "name", unique=True),
+)
+
+TEAM_MEMBERS = Table(
+    "team_members",
+    METADATA,
+    Column("team_id", Integer, ForeignKey("teams.id", ondelete="CASCADE"), primary_key=True),
+    Column("account_id", Integer, ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True, index=True),
+)
+
+ROLES = Table(
+    "roles",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("namespace_id", Integer, ForeignKey("accounts.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("team_id", Integer, ForeignKey("teams.id", ondelete="CASCADE"), nullable=True, index=True),
+    Column("account_id", Integer, ForeignKey("accounts.id", ondelete="CASCADE"), nullable=True, index=True),
+    Column("pattern", NAME, nullable=False),
+    Column("level", String(16), nullable=False),
+    Column("created", BigInteger, nullable=False),
+)
+"""A role of either a team or an account. `pattern` lies below the namespace; `level`: read, write or admin."""
+
+ROBOTS = Table(
+    "robots",
+    METADATA,
+    Column("account_id", Integer, ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True),
+    Column("owner_id", Integer, ForeignKey("accounts.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("description", String(200), nullable=False, default=""),
+)
+
+AUDIT = Table(
+    "audit",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("at", BigInteger, nullable=False, index=True),
+    Column("actor", String(100), nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("action", String(32), nullable=False),
+    Column("namespace", NAME, nullable=False),
+    Column("target", String(300), nullable=False),
+    Column("detail", String(300), nullable=False),
+    Index("ix_audit_namespace", "namespace", "id"),
+)
+"""Names, not numbers: a line outlives what it tells of."""
+
+COLLECTIONS = Table(
+    "collections",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("uploads", Integer, nullable=False),
+    Column("holds", Integer, nullable=False),
+    Column("blobs", Integer, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("strays", Integer, nullable=False),
+    Column("milliseconds", BigInteger, nullable=False),
+)
+"""What the last garbage collections did."""

@@ -14,6 +14,8 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from moldar.errors import NotFound
+from moldar.hub.access import audit
+from moldar.hub.access.audit import Actor, record
 from moldar.hub.clock import Clock
 from moldar.hub.data.database import Database
 from moldar.hub.data.schema import BLOBS, MANIFEST_REFERENCES, REPOSITORIES, REPOSITORY_BLOBS, UPLOADS
@@ -82,13 +84,14 @@ class Blobs:
         except NotFound as error:
             raise Refusal("BLOB_UNKNOWN", detail={"digest": digest}) from error
 
-    def delete(self, repository: str, digest: Digest) -> None:
+    def delete(self, repository: str, digest: Digest, *, by: Actor | None = None) -> None:
         """Takes the blob out of the repository. Refusal BLOB_UNKNOWN, NAME_UNKNOWN."""
         with self._database.writing() as connection:
             number = repository_id(connection, repository)
             condition = (REPOSITORY_BLOBS.c.repository_id == number) & (REPOSITORY_BLOBS.c.digest == digest)
             if not connection.execute(delete(REPOSITORY_BLOBS).where(condition)).rowcount:
                 raise Refusal("BLOB_UNKNOWN", detail={"digest": digest})
+            record(connection, self._clock(), by, audit.DELETED, repository, detail=digest)
 
     def holders(self, digest: Digest, limit: int = 50) -> list[str]:
         """Names of repositories that hold the blob."""

@@ -14,6 +14,8 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from moldar.errors import CorruptData
+from moldar.hub.access import audit
+from moldar.hub.access.audit import Actor, record
 from moldar.hub.clock import Clock
 from moldar.hub.data.database import Database
 from moldar.hub.data.schema import MANIFEST_REFERENCES, MANIFESTS, REPOSITORIES, REPOSITORY_BLOBS, TAGS
@@ -86,7 +88,14 @@ class Manifests:
         return Stored(*row) if row else None
 
     def put(
-        self, repository: str, raw: bytes, media_type: str, *, digest: Digest | None = None, tags: Iterable[str] = ()
+        self,
+        repository: str,
+        raw: bytes,
+        media_type: str,
+        *,
+        digest: Digest | None = None,
+        tags: Iterable[str] = (),
+        by: Actor | None = None,
     ) -> Pushed:
         """Stores a manifest under `digest` (sha256 when None) and points `tags` at it.
 
@@ -107,9 +116,10 @@ class Manifests:
             for tag in tags:
                 _point(connection, number, tag, actual, now)
             note_push(connection, number, now)
+            record(connection, now, by, audit.PUSHED, repository, detail=f"{' '.join(tags)[:150]} {actual}".strip())
         return Pushed(actual, manifest.subject.digest if manifest.subject else "", tags)
 
-    def delete(self, repository: str, reference: str) -> None:
+    def delete(self, repository: str, reference: str, *, by: Actor | None = None) -> None:
         """Deletes a tag, or a manifest by digest with the tags that point at it. Refusal MANIFEST_UNKNOWN."""
         with self._database.writing() as connection:
             number = repository_id(connection, repository)
@@ -131,6 +141,7 @@ class Manifests:
                 connection.execute(delete(TAGS).where(TAGS.c.repository_id == number, TAGS.c.digest == reference))
             if not gone:
                 raise Refusal("MANIFEST_UNKNOWN", detail={"reference": reference})
+            record(connection, self._clock(), by, audit.DELETED, repository, detail=reference)
 
     def _start_grace(self, connection: Connection, number: int, manifest: str) -> None:
         """The blobs of a manifest that goes stay for a while: somebody may be about to push it again."""

@@ -13,9 +13,11 @@ from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from moldar.hub.access import audit
+from moldar.hub.access.audit import Actor, record
 from moldar.hub.clock import Clock
 from moldar.hub.data.database import Database
-from moldar.hub.data.schema import READMES
+from moldar.hub.data.schema import READMES, REPOSITORIES
 from moldar.hub.refusals import Refusal
 
 README_LIMIT = 128 * 1024
@@ -44,12 +46,14 @@ class Readmes:
             query = select(READMES.c.content).where(READMES.c.repository_id == repository_id)
             return str(connection.execute(query).scalar() or "")
 
-    def put(self, repository_id: int, content: str) -> None:
+    def put(self, repository_id: int, content: str, *, by: Actor | None = None) -> None:
         """Sets the README; nothing but white space removes it. Refusal with status 413."""
         text = content.replace("\r\n", "\n").replace("\0", "\ufffd")
         if len(text.encode("utf-8", "replace")) > README_LIMIT:
             raise Refusal("UNSUPPORTED", f"a README has at most {README_LIMIT} bytes", status=413)
         with self._database.writing() as connection:
+            name = connection.execute(select(REPOSITORIES.c.name).where(REPOSITORIES.c.id == repository_id)).scalar()
+            record(connection, self._clock(), by, audit.SETTINGS_CHANGED, str(name or ""), detail="README")
             if not text.strip():
                 connection.execute(delete(READMES).where(READMES.c.repository_id == repository_id))
                 return

@@ -2,10 +2,12 @@
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from moldar.hub.access.decisions import Place
+from moldar.hub.access import audit
+from moldar.hub.access.audit import Actor, record
+from moldar.hub.access.decisions import Place, Principal, readable
 from moldar.hub.clock import Clock
 from moldar.hub.data.database import Database, new_id
 from moldar.hub.data.schema import ACCOUNTS, REPOSITORIES, TAGS
@@ -33,9 +35,9 @@ class Listed(NamedTuple):
 
 
 class Audience(NamedTuple):
-    """Whose eyes a list is for: public repositories, those below `namespace`, and all when `everything`."""
+    """Whose eyes a list is for: public repositories, those of `patterns`, and all when `everything`."""
 
-    namespace: str = ""
+    patterns: tuple[str, ...] = ()
     everything: bool = False
 
 
@@ -62,18 +64,41 @@ class Repositories:
         is_public = repository.is_public if repository else False
         return Place(name, repository is not None, is_public, owner is not None), repository
 
-    def set_visibility(self, repository: Repository, is_public: bool) -> None:
+    def set_visibility(self, repository: Repository, is_public: bool, *, by: Actor | None = None) -> None:
         with self._database.writing() as connection:
             connection.execute(
                 update(REPOSITORIES).where(REPOSITORIES.c.id == repository.id).values(is_public=is_public)
             )
+            detail = "public" if is_public else "private"
+            record(connection, self._clock(), by, audit.VISIBILITY_CHANGED, repository.name, detail=detail)
 
-    def set_description(self, repository: Repository, description: str) -> None:
+    def set_description(self, repository: Repository, description: str, *, by: Actor | None = None) -> None:
         text = description.strip()[:DESCRIPTION_LIMIT]
         with self._database.writing() as connection:
             connection.execute(
                 update(REPOSITORIES).where(REPOSITORIES.c.id == repository.id).values(description=text)
             )
+            record(connection, self._clock(), by, audit.SETTINGS_CHANGED, repository.name, detail="description")
+
+    def delete(self, repository: Repository, *, by: Actor | None = None) -> None:
+        """With its manifests, tags and holds on blobs; their bytes are garbage then. Refusal NAME_UNKNOWN."""
+        with self._database.writing() as connection:
+            if not connection.execute(delete(REPOSITORIES).where(REPOSITORIES.c.id == repository.id)).rowcount:
+                raise Refusal("NAME_UNKNOWN", detail={"name": repository.name})
+            record(connection, self._clock(), by, audit.REPOSITORY_DELETED, repository.name)
+
+    def has_public(self, namespace: str) -> bool:
+        """Whether anyone may see something below the namespace."""
+        below = REPOSITORIES.c.name.startswith(namespace + "/", autoescape=True)
+        query = select(REPOSITORIES.c.id).where(below, REPOSITORIES.c.is_public.is_(True)).limit(1)
+        with self._database.reading() as connection:
+            return connection.execute(query.where(REPOSITORIES.c.pushed.is_not(None))).first() is not None
+
+    def count_below(self, namespace: str) -> int:
+        """How many repositories the namespace has, also those that hold nothing."""
+        below = REPOSITORIES.c.name.startswith(namespace + "/", autoescape=True)
+        with self._database.reading() as connection:
+            return connection.execute(select(func.count()).select_from(REPOSITORIES).where(below)).scalar_one()
 
     def names(self, audience: Audience, *, last: str = "", limit: int | None = None) -> list[str]:
         """The names after `last` that hold something, sorted."""
@@ -134,9 +159,20 @@ def _for(audience: Audience, query: Select[Any]) -> Select[Any]:
     if audience.everything:
         return query
     visible: ColumnElement[bool] = REPOSITORIES.c.is_public.is_(True)
-    if audience.namespace:
-        visible = or_(visible, REPOSITORIES.c.name.startswith(audience.namespace + "/", autoescape=True))
-    return query.where(visible)
+    return query.where(or_(visible, *(_named_by(pattern) for pattern in audience.patterns)))
+
+
+def _named_by(pattern: str) -> ColumnElement[bool]:
+    if pattern.endswith("*"):
+        return REPOSITORIES.c.name.startswith(pattern[:-1], autoescape=True)
+    return REPOSITORIES.c.name == pattern
+
+
+def audience_of(principal: Principal) -> Audience:
+    """What a list shows to `principal`; with a token's limits, only what anyone may see."""
+    if principal.is_anonymous or principal.grants is not None:
+        return Audience()
+    return Audience(readable(principal), principal.is_admin)
 
 
 def _listed(row: Row[Any]) -> Listed:

@@ -4,9 +4,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from moldar.hub.access.accounts import Account, InvalidAccount, InvalidToken
+from moldar.hub.access.audit import Actor
 from moldar.hub.access.decisions import ACTIONS
 from moldar.hub.authentication import Authenticator
 from moldar.hub.refusals import TooManyAttempts
+from moldar.hub.web.navigation import ACCOUNT_TABS, Frame, links
 from moldar.hub.web.pages import SESSION_COOKIE, FormRefused, Pages, Visit, local_path
 
 SIGN_UP_COUNTER = ":sign-up"
@@ -30,7 +32,9 @@ class AccountPages:
             form = await self._pages.form(visit)
             name, password = form.get("name", "").strip(), form.get("password", "")
             self._hub.throttle.check(SIGN_UP_COUNTER, visit.address)
-            account = await self._hub.in_hashing_thread(self._hub.accounts.create, name, password)
+            account = await self._hub.in_hashing_thread(
+                self._hub.accounts.create, name, password, by=Actor(name, visit.address)
+            )
         except FormRefused:
             return self._pages.expired(visit)
         except InvalidAccount as error:
@@ -38,7 +42,7 @@ class AccountPages:
         except TooManyAttempts as error:
             return self._too_many(visit, "sign_up.html", error)
         self._hub.throttle.failed(SIGN_UP_COUNTER, visit.address)
-        return await self._signed_in(account, "/")
+        return await self._signed_in(account, "/", visit.address)
 
     async def sign_in(self, request: Request) -> Response:
         visit = self._pages.visit(request)
@@ -58,7 +62,7 @@ class AccountPages:
             problem = visit.language.text("Wrong user name or password.")
             values = {"problem": problem, "name": form.get("name", ""), "next": target}
             return self._pages.render(visit, "sign_in.html", values, status=400)
-        return await self._signed_in(account, local_path(form.get("next", "/")))
+        return await self._signed_in(account, local_path(form.get("next", "/")), visit.address)
 
     async def sign_out(self, request: Request) -> Response:
         visit = self._pages.visit(request)
@@ -88,6 +92,7 @@ class AccountPages:
                 actions=tuple(action for action in ACTIONS if action in form.get("actions", "").split()),
                 repositories=tuple(form.get("repositories", "").replace(",", " ").split()[:20]),
                 lifetime=int(days) * DAY if days in map(str, LIFETIMES) else None,
+                by=visit.actor,
             )
         except FormRefused:
             return self._pages.expired(visit)
@@ -104,13 +109,15 @@ class AccountPages:
         except FormRefused:
             return self._pages.expired(visit)
         number = request.path_params["number"]
-        if not await self._hub.in_thread(self._hub.accounts.revoke_token, visit.account.id, number):
+        if not await self._hub.in_thread(self._hub.accounts.revoke_token, visit.account.id, number, by=visit.actor):
             return self._pages.not_found(visit)
         return self._pages.redirect("/settings/tokens")
 
-    async def _signed_in(self, account: Account, target: str) -> Response:
+    async def _signed_in(self, account: Account, target: str, address: str) -> Response:
         lifetime = self._hub.settings.session_lifetime
-        secret = await self._hub.in_thread(self._hub.accounts.open_session, account, lifetime)
+        secret = await self._hub.in_thread(
+            self._hub.accounts.open_session, account, lifetime, by=Actor(account.name, address)
+        )
         response = self._pages.redirect(target)
         self._pages.set_cookie(response, SESSION_COOKIE, secret, lifetime)
         return response
@@ -132,4 +139,6 @@ class AccountPages:
             "lifetimes": LIFETIMES,
             "actions": ACTIONS,
         }
+        values["frame"] = Frame(account.name, f"/u/{account.name}", ACCOUNT_TABS)
+        values["tabs"] = links(ACCOUNT_TABS, "/settings/tokens")
         return self._pages.render(visit, "tokens.html", values, status=400 if problem else 200)

@@ -18,7 +18,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from moldar.hub.access.accounts import Account
-from moldar.hub.access.decisions import ANONYMOUS, PULL, Principal, Verdict, decide
+from moldar.hub.access.audit import Actor
+from moldar.hub.access.decisions import ANONYMOUS, PULL, Principal, Verdict, decide, may_administer
 from moldar.hub.exchange import client_address
 from moldar.hub.layers.image import command_text
 from moldar.hub.registry.repositories import Repository
@@ -53,10 +54,12 @@ class Visit(NamedTuple):
     form_cookie: str
     sets_form_cookie: bool
     address: str
+    principal: Principal = ANONYMOUS
 
     @property
-    def principal(self) -> Principal:
-        return self.account.principal("session") if self.account else ANONYMOUS
+    def actor(self) -> Actor:
+        """Who to name in the audit log."""
+        return Actor(self.principal.name, self.address)
 
 
 class FormRefused(Exception):
@@ -92,6 +95,7 @@ class Pages:
             secrets.token_hex(16) if fresh else form_cookie,
             fresh,
             client_address(request.scope, request.headers.get("x-forwarded-for", ""), self.hub.settings.external_url),
+            self.hub.principals.of(account, "session") if account else ANONYMOUS,
         )
 
     def form_token(self, visit: Visit) -> str:
@@ -132,6 +136,9 @@ class Pages:
             "ago": lambda moment: language.ago(max(now - moment, 0)),
             "iso": lambda moment: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment)),
             "account": visit.account,
+            "administers": may_administer(visit.principal),
+            "invitations": lambda: self.hub.organisations.invitations(visit.principal.account_id),
+            "now": now,
             "form_token": self.form_token(visit),
             "allow_sign_up": self.hub.settings.allow_sign_up,
             "registry_host": self.registry_host(visit),

@@ -6,6 +6,7 @@ Reading needs the right to pull, writing the right to push; sessions of the page
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from moldar.hub.access.audit import Actor
 from moldar.hub.access.decisions import PULL, PUSH, Verdict, decide, refusal
 from moldar.hub.authentication import Authenticator
 from moldar.hub.exchange import client_address
@@ -26,9 +27,9 @@ class ReadmeApi:
 
     async def handle(self, request: Request) -> Response:
         try:
-            repository = await self._allowed(request, PUSH if request.method == "PUT" else PULL)
+            repository, by = await self._allowed(request, PUSH if request.method == "PUT" else PULL)
             if request.method == "PUT":
-                await self._hub.in_thread(self._hub.readmes.put, repository.id, await _body(request))
+                await self._hub.in_thread(self._hub.readmes.put, repository.id, await _body(request), by=by)
                 return Response(status_code=204)
             content = self._hub.readmes.get(repository.id)
             if not content:
@@ -45,7 +46,7 @@ class ReadmeApi:
             body = format_errors([body_error(known)])
             return Response(body, known.status, headers, media_type="application/json")
 
-    async def _allowed(self, request: Request, action: str) -> Repository:
+    async def _allowed(self, request: Request, action: str) -> tuple[Repository, Actor]:
         name = request.path_params["name"]
         if not valid_repository(name):
             raise Refusal("NAME_INVALID")
@@ -58,7 +59,7 @@ class ReadmeApi:
             raise refusal(verdict, principal)
         if repository is None:
             raise Refusal("NAME_UNKNOWN")
-        return repository
+        return repository, Actor(principal.name, address)
 
 
 async def _body(request: Request) -> str:

@@ -6,12 +6,14 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moldar.hub.access.decisions import DELETE, may_manage
+from moldar.hub.access.accounts import ORGANISATION, PERSON, Account
+from moldar.hub.access.decisions import DELETE, may_govern, may_manage, may_see_members, may_see_organisation
+from moldar.hub.access.organisations import Member
 from moldar.hub.layers.image import ImageViews
 from moldar.hub.layers.views import LayerViews
 from moldar.hub.refusals import Refusal
 from moldar.hub.registry.figures import Figure
-from moldar.hub.registry.repositories import Audience, Listed, Repository
+from moldar.hub.registry.repositories import Listed, Repository, audience_of
 from moldar.hub.web.compare import ComparePage
 from moldar.hub.web.pages import FormRefused, Pages, Visit
 from moldar.hub.web.plot import bars
@@ -38,34 +40,53 @@ class RepositoryPages:
         query = request.query_params.get("q", "").strip()[:100]
         page = _page_number(request)
         found = self._hub.repositories.search(
-            _audience(visit), text=query, offset=page * PER_PAGE, limit=PER_PAGE + 1
+            audience_of(visit.principal), text=query, offset=page * PER_PAGE, limit=PER_PAGE + 1
         )
         values: dict[str, Any] = {"query": query, "page": page, "more": len(found) > PER_PAGE}
         values["repositories"] = found[:PER_PAGE]
         values["figures"] = self._figures(found)
         if visit.account and not query and page == 0:
-            values["own"] = self._hub.repositories.search(_audience(visit), below=visit.account.name, limit=6)
+            values["organisations"] = [
+                entry.name for entry in self._hub.organisations.of(visit.account.id) if entry.joined is not None
+            ]
+            values["own"] = self._hub.repositories.search(
+                audience_of(visit.principal), below=visit.account.name, limit=6
+            )
             values["figures"] |= self._figures(values["own"])
         return self._pages.render(visit, "home.html", values)
 
     async def profile(self, request: Request) -> Response:
         visit = self._pages.visit(request)
         owner = self._hub.accounts.find(request.path_params["name"])
-        if owner is None:
+        if owner is None or not self._shows_itself(visit, owner):
             return self._pages.not_found(visit)
         page = _page_number(request)
         found = self._hub.repositories.search(
-            _audience(visit), below=owner.name, offset=page * PER_PAGE, limit=PER_PAGE + 1
+            audience_of(visit.principal), below=owner.name, offset=page * PER_PAGE, limit=PER_PAGE + 1
         )
         values = {
             "owner": owner.name,
             "since": owner.created,
+            "is_organisation": owner.kind == ORGANISATION,
+            "governs": may_govern(visit.principal, owner.name),
+            "members": self._members(visit, owner),
             "repositories": found[:PER_PAGE],
             "figures": self._figures(found),
             "page": page,
             "more": len(found) > PER_PAGE,
         }
         return self._pages.render(visit, "profile.html", values)
+
+    def _shows_itself(self, visit: Visit, owner: Account) -> bool:
+        if owner.kind != ORGANISATION:
+            return owner.kind == PERSON
+        has_public = self._hub.repositories.has_public(owner.name)
+        return may_see_organisation(visit.principal, owner.name, has_public=has_public)
+
+    def _members(self, visit: Visit, owner: Account) -> list[Member]:
+        if owner.kind != ORGANISATION or not may_see_members(visit.principal, owner.name):
+            return []
+        return [member for member in self._hub.organisations.members(owner) if member.joined is not None]
 
     def _figures(self, found: list[Listed]) -> dict[int, Figure]:
         return self._hub.figures.of([entry.repository.id for entry in found])
@@ -118,13 +139,17 @@ class RepositoryPages:
         here = f"/r/{repository.name}"
         manages = may_manage(visit.principal, repository.name)
         if action in ("public", "private") and manages:
-            await self._hub.in_thread(self._hub.repositories.set_visibility, repository, action == "public")
+            await self._hub.in_thread(
+                self._hub.repositories.set_visibility, repository, action == "public", by=visit.actor
+            )
         elif action == "describe" and manages:
             text = form.get("description", "")
-            await self._hub.in_thread(self._hub.repositories.set_description, repository, text)
+            await self._hub.in_thread(self._hub.repositories.set_description, repository, text, by=visit.actor)
         elif action == "readme" and manages:
             try:
-                await self._hub.in_thread(self._hub.readmes.put, repository.id, form.get("content", ""))
+                await self._hub.in_thread(
+                    self._hub.readmes.put, repository.id, form.get("content", ""), by=visit.actor
+                )
             except Refusal as error:
                 return self._pages.render(visit, "message.html", {"title": error.message}, status=error.status)
         elif action in ("star", "unstar") and visit.account:
@@ -132,18 +157,12 @@ class RepositoryPages:
             await self._hub.in_thread(self._hub.figures.set_star, repository.id, visit.account.id, starred)
         elif action == "delete-tag" and valid_tag(tag) and self._pages.may(visit, DELETE, repository.name):
             try:
-                await self._hub.in_thread(self._hub.manifests.delete, repository.name, tag)
+                await self._hub.in_thread(self._hub.manifests.delete, repository.name, tag, by=visit.actor)
             except Refusal:
                 return self._pages.not_found(visit)
         else:
             return self._pages.not_found(visit)
         return self._pages.redirect(here)
-
-
-def _audience(visit: Visit) -> Audience:
-    if visit.account is None:
-        return Audience()
-    return Audience(visit.account.name, visit.account.is_admin)
 
 
 def _page_number(request: Request) -> int:

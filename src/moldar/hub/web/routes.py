@@ -12,6 +12,7 @@ from moldar.hub.web.accounts import AccountPages
 from moldar.hub.web.pages import HERE, SECURITY_HEADERS, Pages
 from moldar.hub.web.readme import ReadmeApi
 from moldar.hub.web.repositories import RepositoryPages
+from moldar.hub.web.settings_routes import settings_routes
 
 _KEEP = "public, max-age=31536000, immutable"
 
@@ -46,6 +47,7 @@ def web_routes(hub: Hub, authenticator: Authenticator) -> list[BaseRoute]:
         Route("/sign-out", accounts.sign_out, methods=["POST"]),
         Route("/settings/tokens", accounts.tokens, methods=both),
         Route("/settings/tokens/{number:int}/revoke", accounts.revoke, methods=["POST"]),
+        *settings_routes(pages),
         Route("/u/{name}", repositories.profile),
         Route("/r/{name:path}", repositories.repository, methods=both),
         Route("/api/v1/repositories/{name:path}/readme", readme.handle, methods=["GET", "PUT"]),
