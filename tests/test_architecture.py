@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "src" / "moldar"
 MACHINERY = {"image", "store", "sandbox"}
-HUB = {"image", "remote.wire", "hub.settings", "hub.clock", "hub.refusals", "hub.exchange"}
+HUB = {"image", "remote.wire", "hub.settings", "hub.clock", "hub.refusals", "hub.exchange", "hub.metrics"}
 SERVICES = HUB | {"hub.data", "hub.storage", "hub.access", "hub.registry"}
 SERVED = SERVICES | {"hub.services", "hub.authentication"}
 ALLOWED: dict[str, set[str]] = {

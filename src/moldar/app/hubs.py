@@ -25,10 +25,11 @@ def serve(
     gc_minutes: int = 60,
     gc_grace_hours: int = 24,
     access_log: str = "none",
+    metrics: str = "local",
 ) -> int:
     """Run the hub until a signal ends it; 0. HostTrouble when the address is taken.
 
-    `access_log`: none, plain or json; UserMistake for another word.
+    `access_log`: none, plain or json; `metrics`: local, token, public or off; UserMistake for another word.
     """
     from moldar.hub.server import serve as run
 
@@ -51,6 +52,7 @@ def serve(
             gc_interval=gc_minutes * 60,
             gc_grace=gc_grace_hours * 3600,
             access_log=access_log,
+            metrics=metrics,
         )
     )
     return 0

@@ -31,6 +31,7 @@ def serve(arguments: Arguments) -> int:
         gc_minutes=arguments.number("gc-interval"),
         gc_grace_hours=arguments.number("gc-grace"),
         access_log=arguments.text("access-log"),
+        metrics=arguments.text("metrics"),
     )
 
 
@@ -125,6 +126,7 @@ COMMANDS = (
             Flag("tls-key", "", "string", value="FILE", help="Key of --tls-cert (PEM)"),
             Flag("gc-interval", "", "int", "60", "MINUTES", "Pause between garbage collections; 0 for none"),
             GRACE,
+            Flag("metrics", "", "string", "local", "READERS", "Who may read /metrics: local, token, public, off"),
             Flag("access-log", "", "string", "none", "FORMAT", "A line per request on stderr: none, plain, json"),
         ),
         0,

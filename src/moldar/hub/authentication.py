@@ -79,6 +79,7 @@ class Authenticator:
                 account = await self._hub.in_hashing_thread(accounts.with_password, name, password)
             if account is None:
                 self._hub.throttle.failed(name, address)
+                self._hub.metrics.login_failures["password"] += 1
             else:
                 self._hub.throttle.succeeded(name, address)
             return account
@@ -88,6 +89,7 @@ class Authenticator:
         found = self._hub.accounts.with_token(secret)
         if found is None or found[0].name != name:
             self._hub.throttle.failed(name[:64], address)
+            self._hub.metrics.login_failures["token"] += 1
             raise WrongCredentials("wrong user name or access token")
         account, token = found
         await self._hub.in_thread(self._hub.accounts.touch_token, token)

@@ -19,6 +19,7 @@ from moldar.hub.access.passwords import Passwords, Throttle
 from moldar.hub.clock import Clock, system_clock
 from moldar.hub.data.database import Database, make_private_directory
 from moldar.hub.data.upgrade import upgrade
+from moldar.hub.metrics import Metrics
 from moldar.hub.registry.blobs import Blobs
 from moldar.hub.registry.figures import Figures
 from moldar.hub.registry.garbage import Collected, Collector
@@ -37,6 +38,7 @@ class Hub:
     def __init__(self, settings: HubSettings, clock: Clock = system_clock) -> None:
         self.settings = settings
         self.clock = clock
+        self.metrics = Metrics()
         make_private_directory(settings.data)
         self.database = open_database(settings)
         self.storage: BlobStorage = FileStorage(settings.data)
@@ -77,7 +79,13 @@ class Hub:
 
     def collect_garbage(self) -> Collected:
         """One garbage collection by the settings; ends early when the hub closes."""
-        return self.collector.collect(self.settings.gc_grace, self.settings.upload_lifetime, self.closing)
+        found = self.collector.collect(self.settings.gc_grace, self.settings.upload_lifetime, self.closing)
+        self.metrics.count("gc_runs")
+        self.metrics.count("gc_seconds", amount=found.seconds)
+        self.metrics.count("gc_blobs", amount=found.blobs)
+        self.metrics.count("gc_bytes", amount=found.size)
+        self.metrics.set("gc_last", self.clock())
+        return found
 
     def close(self) -> None:
         self.closing.set()

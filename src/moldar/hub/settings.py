@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from moldar.errors import UserMistake
 
 LOG_FORMATS = ("none", "plain", "json")
+METRICS_READERS = ("local", "token", "public", "off")
 SERVICE = "moldar-hub"
 """The `service` of the token protocol, and the audience of the tokens."""
 
@@ -18,6 +19,8 @@ class HubSettings:
     X-Forwarded-For is then believed; empty means that the Host header of each request says it. `upload_patience`:
     how long a request waits for an earlier one of the same upload. `allow_sparse`: a manifest may refer to blobs and
     manifests that its repository does not hold. `tls_certificate` and `tls_key` are PEM files.
+    `metrics`: who may read /metrics: "local" (programs on this machine, and administrators), "token"
+    (administrators), "public" (anyone), "off".
     `gc_interval`: the pause between two garbage collections, 0 for none;
     `gc_grace`: how long a blob that nothing refers to is kept. Times are in seconds, sizes in bytes.
     """
@@ -32,6 +35,7 @@ class HubSettings:
     allow_sign_up: bool = True
     allow_sparse: bool = False
     access_log: str = "none"
+    metrics: str = "local"
     manifest_limit: int = 4 * 1024 * 1024
     token_lifetime: int = 300
     session_lifetime: int = 30 * 24 * 3600
@@ -47,6 +51,8 @@ class HubSettings:
     def __post_init__(self) -> None:
         if self.access_log not in LOG_FORMATS:
             raise UserMistake(f"unknown log format {self.access_log!r}", hint=f"one of {', '.join(LOG_FORMATS)}")
+        if self.metrics not in METRICS_READERS:
+            raise UserMistake(f"unknown --metrics {self.metrics!r}", hint=f"one of {', '.join(METRICS_READERS)}")
         if bool(self.tls_certificate) != bool(self.tls_key):
             raise UserMistake("a certificate and its key belong together", hint="give --tls-cert and --tls-key")
         if self.tls_self_signed and self.tls_certificate:

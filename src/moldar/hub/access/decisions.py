@@ -118,6 +118,12 @@ def may_manage(principal: Principal, repository: str) -> bool:
     return principal.grants is None and (principal.is_admin or owns(principal, repository))
 
 
+def may_see_metrics(principal: Principal) -> bool:
+    """Whether `principal` may read figures about the whole hub: an administrator, by a token that is not limited."""
+    is_whole = principal.grants is None or any(g.pattern == "*" and PULL in g.actions for g in principal.grants)
+    return principal.is_admin and is_whole
+
+
 def refusal(verdict: Verdict, principal: Principal) -> Refusal:
     """The answer of the registry for a verdict other than ALLOWED."""
     if verdict is Verdict.DENIED or (verdict is Verdict.ANOTHER_TOKEN and principal.scheme == "basic"):

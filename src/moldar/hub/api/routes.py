@@ -6,6 +6,7 @@ Every request takes the same way: route, name, principal, decision, then the end
 
 import json
 import logging
+import time
 import traceback
 from collections.abc import Awaitable, Callable
 
@@ -14,7 +15,7 @@ from moldar.hub.api.blobs import BlobRoutes
 from moldar.hub.api.calls import Call, Lookups, page_of
 from moldar.hub.api.manifests import ManifestRoutes
 from moldar.hub.authentication import Authenticator, WrongCredentials
-from moldar.hub.exchange import ClientGone, Exchange, Receive, Scope, Send
+from moldar.hub.exchange import PRINCIPAL, ROUTE, ClientGone, Exchange, Receive, Scope, Send
 from moldar.hub.refusals import Refusal, body_error, refusal_for
 from moldar.hub.registry.repositories import Audience
 from moldar.hub.services import Hub
@@ -33,6 +34,17 @@ from moldar.remote.wire import (
 
 Endpoint = Callable[[Call], Awaitable[None]]
 TOKEN_PATH = "/auth/token"
+_PATTERNS = {
+    RouteKind.BASE: "/v2/",
+    RouteKind.CATALOG: "/v2/_catalog",
+    RouteKind.TAGS: "/v2/{name}/tags/list",
+    RouteKind.MANIFEST: "/v2/{name}/manifests/{reference}",
+    RouteKind.BLOB: "/v2/{name}/blobs/{digest}",
+    RouteKind.UPLOADS: "/v2/{name}/blobs/uploads/",
+    RouteKind.UPLOAD: "/v2/{name}/blobs/uploads/{id}",
+    RouteKind.REFERRERS: "/v2/{name}/referrers/{digest}",
+}
+"""How logs and metrics name the routes."""
 _LOG = logging.getLogger("moldar.hub")
 
 
@@ -69,6 +81,7 @@ class RegistryApi:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, send)
         scopes: list[str] = []
+        started = time.perf_counter()
         try:
             await self._answer(exchange, scopes)
         except ClientGone:
@@ -78,11 +91,20 @@ class RegistryApi:
             if known is None or known.status >= 500:
                 _LOG.error("%s %s: %s", exchange.method, exchange.path, "".join(traceback.format_exception(error)))
             await self._refuse(exchange, known or Refusal("UNKNOWN", "internal error"), scopes, error)
+        finally:
+            self._hub.metrics.answered(
+                scope.get(ROUTE, "/v2/other"),
+                exchange.method,
+                exchange.status,
+                time.perf_counter() - started,
+                (exchange.received, exchange.sent),
+            )
 
     async def _answer(self, exchange: Exchange, scopes: list[str]) -> None:
         route = parse_path(exchange.path)
         if route is None:
             raise Refusal("NAME_UNKNOWN", "no such route")
+        exchange.scope[ROUTE] = _PATTERNS[route.kind]
         if route.kind is RouteKind.BASE or route.kind is RouteKind.CATALOG:
             await self._answer_globally(exchange, route.kind, scopes)
             return
@@ -94,6 +116,7 @@ class RegistryApi:
         action, endpoint = found
         scopes.append(_scope_for(action, route.repository))
         principal = await self._authenticator.of(exchange)
+        exchange.scope[PRINCIPAL] = principal.name
         place, _ = self._lookups.place(route.repository)
         verdict = decide(principal, action, place, self._hub.policy)
         if verdict is not Verdict.ALLOWED:
@@ -106,6 +129,7 @@ class RegistryApi:
         if kind is RouteKind.CATALOG:
             scopes.append(str(CATALOG_SCOPE))
         principal = await self._authenticator.of(exchange)
+        exchange.scope[PRINCIPAL] = principal.name
         if kind is RouteKind.CATALOG:
             await self._catalog(exchange, principal)
             return
