@@ -26,6 +26,7 @@ def serve(
     gc_grace_hours: int = 24,
     access_log: str = "none",
     metrics: str = "local",
+    webhook_networks: Sequence[str] = (),
 ) -> int:
     """Run the hub until a signal ends it; 0. HostTrouble when the address is taken.
 
@@ -53,6 +54,7 @@ def serve(
             gc_grace=gc_grace_hours * 3600,
             access_log=access_log,
             metrics=metrics,
+            webhook_networks=tuple(webhook_networks),
         )
     )
     return 0

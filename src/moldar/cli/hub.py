@@ -32,6 +32,7 @@ def serve(arguments: Arguments) -> int:
         gc_grace_hours=arguments.number("gc-grace"),
         access_log=arguments.text("access-log"),
         metrics=arguments.text("metrics"),
+        webhook_networks=tuple(arguments.many("webhook-allow")),
     )
 
 
@@ -127,6 +128,7 @@ COMMANDS = (
             Flag("gc-interval", "", "int", "60", "MINUTES", "Pause between garbage collections; 0 for none"),
             GRACE,
             Flag("metrics", "", "string", "local", "READERS", "Who may read /metrics: local, token, public, off"),
+            Flag("webhook-allow", "", "list", value="NETWORK", help="Webhooks may point there, though not public"),
             Flag("access-log", "", "string", "none", "FORMAT", "A line per request on stderr: none, plain, json"),
         ),
         0,

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import time
 import traceback
@@ -94,9 +95,11 @@ def _lifespan(hub: Hub) -> Callable[[Starlette], contextlib.AbstractAsyncContext
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         await hub.in_thread(hub.blobs.expire_uploads, hub.settings.upload_lifetime)
         tasks = [asyncio.create_task(_collect_now_and_then(hub)), asyncio.create_task(_write_figures(hub))]
+        tasks.append(asyncio.create_task(_deliver_webhooks(hub)))
         yield
         for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await hub.in_thread(hub.figures.flush)
 
     return lifespan
@@ -123,6 +126,12 @@ async def _write_figures(hub: Hub) -> None:
             await hub.in_thread(hub.figures.flush)
         except (MoldarError, SQLAlchemyError) as error:  # they are kept, and written with the next ones
             _LOG.error("cannot write figures: %s", error)
+
+
+async def _deliver_webhooks(hub: Hub) -> None:
+    settings = hub.settings
+    networks = [ipaddress.ip_network(text) for text in settings.webhook_networks]
+    await hub.courier.run(networks, timeout=settings.webhook_timeout, pause=settings.webhook_pause)
 
 
 def create_app(hub: Hub) -> HubApp:

@@ -12,10 +12,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from moldar.errors import MoldarError
 from moldar.hub.access.decisions import may_see_metrics
 from moldar.hub.authentication import Authenticator
-from moldar.hub.data.schema import ACCOUNTS, BLOBS, MANIFESTS, REPOSITORIES, TAGS, UPLOADS
+from moldar.hub.data.schema import ACCOUNTS, BLOBS, MANIFESTS, REPOSITORIES, TAGS, UPLOADS, WEBHOOK_DELIVERIES
 from moldar.hub.exchange import PRINCIPAL, Exchange, Receive, Scope, Send
 from moldar.hub.metrics import CONTENT_TYPE, Metric, by_label, exposition, process_metrics, simple
 from moldar.hub.refusals import Refusal, refusal_for
+from moldar.hub.registry.events import WAITING
 from moldar.hub.services import Hub
 from moldar.hub.settings import SERVICE
 from moldar.remote.wire import basic_challenge
@@ -133,6 +134,13 @@ class Monitoring:
                         "kind",
                         metrics.login_failures,
                     ),
+                    by_label(
+                        "moldar_hub_webhook_deliveries_total",
+                        "counter",
+                        "Tries to deliver a webhook's event, by what came of them.",
+                        "outcome",
+                        metrics.event_counts("webhook_deliveries"),
+                    ),
                     *self._collected(),
                     *self._counts[1],
                     *process_metrics(metrics.started),
@@ -163,11 +171,14 @@ class Monitoring:
         """What the whole hub holds, asked of the database."""
         with self._hub.database.reading() as connection:
             blobs, size = connection.execute(select(func.count(), func.coalesce(func.sum(BLOBS.c.size), 0))).one()
+            waiting = select(func.count()).where(WEBHOOK_DELIVERIES.c.state == WAITING)
+            waits = connection.execute(waiting).scalar_one()
             counts = {
                 name: connection.execute(select(func.count()).select_from(table)).scalar_one()
                 for name, table in _COUNTED.items()
             }
         return (
+            simple("moldar_hub_webhook_deliveries_waiting", "gauge", "Deliveries not yet made.", waits),
             simple("moldar_hub_blobs", "gauge", "Blobs stored.", int(blobs)),
             simple("moldar_hub_blob_bytes", "gauge", "Bytes of the blobs stored.", int(size)),
             *(simple(f"moldar_hub_{key}", "gauge", f"Number of {key}.", value) for key, value in counts.items()),

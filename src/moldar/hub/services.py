@@ -21,6 +21,7 @@ from moldar.hub.data.database import Database, make_private_directory
 from moldar.hub.data.upgrade import upgrade
 from moldar.hub.metrics import Metrics
 from moldar.hub.registry.blobs import Blobs
+from moldar.hub.registry.events import Outbox
 from moldar.hub.registry.figures import Figures
 from moldar.hub.registry.garbage import Collected, Collector
 from moldar.hub.registry.manifests import Manifests
@@ -28,6 +29,8 @@ from moldar.hub.registry.readmes import Readmes
 from moldar.hub.registry.repositories import Repositories
 from moldar.hub.settings import SERVICE, HubSettings
 from moldar.hub.storage.files import BlobStorage, FileStorage
+from moldar.hub.webhooks.courier import Courier
+from moldar.hub.webhooks.hooks import Hooks
 
 T = TypeVar("T")
 
@@ -50,10 +53,14 @@ class Hub:
         self.form_secret = load_form_secret(settings.path("keys"))
         self.repositories = Repositories(self.database, clock, new_are_public=settings.new_repositories_public)
         self.blobs = Blobs(self.database, self.storage, self.repositories, clock)
+        self.outbox = Outbox(clock, settings.external_url)
+        self.hooks = Hooks(self.database, self.outbox, clock)
+        self.courier = Courier(self.database, self.outbox, clock, self.metrics, in_thread=self.in_thread)
         self.manifests = Manifests(
             self.database,
             self.repositories,
             clock,
+            self.outbox,
             limit=settings.manifest_limit,
             allow_sparse=settings.allow_sparse,
         )

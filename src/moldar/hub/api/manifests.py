@@ -65,7 +65,13 @@ class ManifestRoutes:
         too_large = Refusal("MANIFEST_INVALID", f"a manifest has at most {limit} bytes", status=413)
         raw = await exchange.read(limit, too_large)
         pushed = await self._hub.in_thread(
-            self._hub.manifests.put, call.repository, raw, media_type, digest=digest, tags=tags
+            self._hub.manifests.put,
+            call.repository,
+            raw,
+            media_type,
+            digest=digest,
+            tags=tags,
+            actor=call.principal.name,
         )
         headers = {"Location": manifest_path(call.repository, pushed.digest), DIGEST_HEADER: pushed.digest}
         if pushed.subject:
@@ -76,7 +82,8 @@ class ManifestRoutes:
         """A tag, or a manifest and the tags that point at it (end-9)."""
         if ":" in call.reference:
             digest_in(call.reference)
-        await self._hub.in_thread(self._hub.manifests.delete, call.repository, call.reference)
+        actor = call.principal.name
+        await self._hub.in_thread(self._hub.manifests.delete, call.repository, call.reference, actor=actor)
         await call.exchange.respond(202)
 
     async def tags(self, call: Call) -> None:

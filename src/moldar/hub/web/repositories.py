@@ -132,7 +132,8 @@ class RepositoryPages:
             await self._hub.in_thread(self._hub.figures.set_star, repository.id, visit.account.id, starred)
         elif action == "delete-tag" and valid_tag(tag) and self._pages.may(visit, DELETE, repository.name):
             try:
-                await self._hub.in_thread(self._hub.manifests.delete, repository.name, tag)
+                actor = visit.principal.name
+                await self._hub.in_thread(self._hub.manifests.delete, repository.name, tag, actor=actor)
             except Refusal:
                 return self._pages.not_found(visit)
         else:
