@@ -11,9 +11,18 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "src" / "moldar"
 MACHINERY = {"image", "store", "sandbox"}
-HUB = {"image", "remote.wire", "hub.settings", "hub.clock", "hub.refusals", "hub.exchange", "hub.waiting"}
+HUB = {
+    "image",
+    "remote.wire",
+    "hub.settings",
+    "hub.clock",
+    "hub.refusals",
+    "hub.exchange",
+    "hub.metrics",
+    "hub.waiting",
+}
 SERVICES = HUB | {"hub.data", "hub.storage", "hub.access", "hub.registry"}
-SERVED = SERVICES | {"hub.services", "hub.authentication"}
+SERVED = SERVICES | {"hub.webhooks", "hub.services", "hub.authentication"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "dockerfile": set(),
@@ -33,6 +42,7 @@ ALLOWED: dict[str, set[str]] = {
     "hub.storage": HUB | {"hub.data"},
     "hub.access": HUB | {"hub.data"},
     "hub.registry": SERVICES,
+    "hub.webhooks": SERVICES,
     "hub.layers": SERVED,
     "hub.api": SERVED,
     "hub.web": SERVED | {"hub.layers"},

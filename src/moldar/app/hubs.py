@@ -52,10 +52,12 @@ def serve(
     gc_grace_hours: int = 24,
     access_log: str = "none",
     audit_days: int = 180,
+    metrics: str = "local",
+    webhook_networks: Sequence[str] = (),
 ) -> int:
     """Run the hub until a signal ends it; 0. HostTrouble when the address is taken.
 
-    `access_log`: none, plain or json; UserMistake for another word.
+    `access_log`: none, plain or json; `metrics`: local, token, public or off; UserMistake for another word.
     """
     from moldar.hub.server import serve as run
 
@@ -80,6 +82,8 @@ def serve(
             gc_grace=gc_grace_hours * 3600,
             access_log=access_log,
             audit_days=audit_days,
+            metrics=metrics,
+            webhook_networks=tuple(webhook_networks),
         )
     )
     return 0

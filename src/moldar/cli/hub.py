@@ -51,6 +51,8 @@ def serve(arguments: Arguments) -> int:
         gc_grace_hours=arguments.number("gc-grace"),
         access_log=arguments.text("access-log"),
         audit_days=arguments.number("audit-days"),
+        metrics=arguments.text("metrics"),
+        webhook_networks=tuple(arguments.many("webhook-allow")),
     )
 
 
@@ -155,6 +157,8 @@ COMMANDS = (
             Flag("gc-interval", "", "int", "60", "MINUTES", "Pause between garbage collections; 0 for none"),
             GRACE,
             Flag("audit-days", "", "int", "180", "DAYS", "How long the audit log is kept; 0 for ever"),
+            Flag("metrics", "", "string", "local", "READERS", "Who may read /metrics: local, token, public, off"),
+            Flag("webhook-allow", "", "list", value="NETWORK", help="Webhooks may point there, though not public"),
             Flag("access-log", "", "string", "none", "FORMAT", "A line per request on stderr: none, plain, json"),
         ),
         0,

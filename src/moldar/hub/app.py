@@ -2,19 +2,24 @@
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
+import time
 import traceback
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, MutableMapping
+from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect
+from starlette.routing import Route
 
 from moldar.errors import MoldarError
 from moldar.hub.api.routes import TOKEN_PATH, RegistryApi
 from moldar.hub.api.tokens import TokenEndpoint
 from moldar.hub.authentication import Authenticator
-from moldar.hub.exchange import Receive, Scope, Send
+from moldar.hub.exchange import ROUTE, Receive, Scope, Send
+from moldar.hub.monitoring import Monitoring
 from moldar.hub.services import Hub
 from moldar.hub.waiting import Application, waiting_requests
 from moldar.hub.web.routes import web_routes
@@ -32,23 +37,59 @@ class HubApp:
         authenticator = Authenticator(hub)
         self._api = RegistryApi(hub, authenticator)
         self._tokens = TokenEndpoint(hub, authenticator)
-        self._pages = Starlette(routes=web_routes(hub, authenticator), lifespan=_lifespan(hub))
+        self._monitoring = Monitoring(hub, authenticator)
+        routes = web_routes(hub, authenticator)
+        self._pages = Starlette(routes=routes, lifespan=_lifespan(hub))
+        self._metrics = hub.metrics
+        self._patterns = {route.endpoint: route.path for route in routes if isinstance(route, Route)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            path = scope["path"]
-            if path.startswith("/v2/") or path == "/v2":
-                await self._api(scope, receive, send)
-                return
-            if path == TOKEN_PATH:
-                await self._tokens(scope, receive, send)
-                return
+        if scope["type"] != "http":
+            await self._pages(scope, receive, send)
+            return
+        path = scope["path"]
+        if path.startswith("/v2/") or path == "/v2":
+            await self._api(scope, receive, send)
+            return
+        await self._counted(scope, receive, send)
+
+    async def _counted(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Everything but the registry, which counts its requests by itself."""
+        status = sent = received = 0
+        started = time.perf_counter()
+
+        async def sending(message: MutableMapping[str, Any]) -> None:
+            nonlocal status, sent
+            status = message.get("status", status)
+            sent += len(message.get("body", b""))
+            await send(message)
+
+        async def receiving() -> MutableMapping[str, Any]:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            return message
+
+        try:
+            await self._answer(scope, receiving, sending)
+        finally:
+            seconds = time.perf_counter() - started
+            self._metrics.answered(scope.get(ROUTE, "other"), scope["method"], status, seconds, (received, sent))
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        if path == TOKEN_PATH or path in self._monitoring.paths:
+            scope[ROUTE] = path
+            await (self._tokens if path == TOKEN_PATH else self._monitoring)(scope, receive, send)
+            return
         try:
             await self._pages(scope, receive, send)
         except ClientDisconnect:
             return
         except Exception as error:  # the answer, status 500, is out already
             _LOG.error("%s: %s", scope.get("path", ""), "".join(traceback.format_exception(error)))
+        finally:
+            scope[ROUTE] = self._patterns.get(scope["endpoint"], "other") if "endpoint" in scope else "other"
 
 
 def _lifespan(hub: Hub) -> Callable[[Starlette], contextlib.AbstractAsyncContextManager[None]]:
@@ -57,9 +98,11 @@ def _lifespan(hub: Hub) -> Callable[[Starlette], contextlib.AbstractAsyncContext
         await hub.in_thread(hub.blobs.expire_uploads, hub.settings.upload_lifetime)
         tasks = [asyncio.create_task(_collect_now_and_then(hub)), asyncio.create_task(_write_figures(hub))]
         tasks.append(asyncio.create_task(_prune_audit(hub)))
+        tasks.append(asyncio.create_task(_deliver_webhooks(hub)))
         yield
         for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await hub.in_thread(hub.figures.flush)
         await hub.database.close_in_loop()
 
@@ -96,6 +139,12 @@ async def _write_figures(hub: Hub) -> None:
             await hub.in_thread(hub.figures.flush)
         except (MoldarError, SQLAlchemyError) as error:  # they are kept, and written with the next ones
             _LOG.error("cannot write figures: %s", error)
+
+
+async def _deliver_webhooks(hub: Hub) -> None:
+    settings = hub.settings
+    networks = [ipaddress.ip_network(text) for text in settings.webhook_networks]
+    await hub.courier.run(networks, timeout=settings.webhook_timeout, pause=settings.webhook_pause)
 
 
 def create_app(hub: Hub) -> Application:

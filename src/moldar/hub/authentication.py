@@ -78,7 +78,7 @@ class Authenticator:
             else:
                 account = await self._hub.in_hashing_thread(accounts.with_password, name, password)
             if account is None:
-                await self._failed(name, address)
+                await self._failed(name, address, "password")
             else:
                 self._hub.throttle.succeeded(name, address)
             return account
@@ -87,7 +87,7 @@ class Authenticator:
         self._hub.throttle.check(name[:64], address)
         found = self._hub.accounts.with_token(secret)
         if found is None or found[0].name != name:
-            await self._failed(name[:64], address)
+            await self._failed(name[:64], address, "token")
             raise WrongCredentials("wrong user name or access token")
         account, token = found
         await self._hub.in_thread(self._hub.accounts.touch_token, token)
@@ -109,6 +109,7 @@ class Authenticator:
             raise WrongCredentials("the token's account or access token is gone", bearer=True)
         return self._hub.principals.of(account, "bearer", claims.grants, claims.token_id), claims.expires
 
-    async def _failed(self, name: str, address: str) -> None:
+    async def _failed(self, name: str, address: str, credential: str) -> None:
         self._hub.throttle.failed(name, address)
+        self._hub.metrics.login_failures[credential] += 1
         await self._hub.in_thread(self._hub.audit.sign_in_failed, name, address)

@@ -13,6 +13,9 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
+ROUTE = "moldar.route"
+PRINCIPAL = "moldar.principal"
+"""Where a scope holds, for the logs and metrics, the pattern of the route and the name of who asks."""
 _DRAIN_SECONDS = 5
 _SMALL_BODY = 64 * 1024
 _WATCHED_SIZE = 8 * 1024 * 1024
@@ -30,13 +33,17 @@ class ClientGone(Exception):
 class Exchange:
     """A request, read on demand, and the means to answer it once."""
 
-    __slots__ = ("_body_left", "_headers", "_query", "_receive", "_send", "method", "path", "scope", "started")
+    __slots__ = (
+        *("_body_left", "_headers", "_query", "_receive", "_send", "method", "path", "received", "scope", "sent"),
+        *("started", "status"),
+    )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.started = False
+        self.status = self.received = self.sent = 0
         self._receive = receive
         self._send = send
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
@@ -98,6 +105,7 @@ class Exchange:
                 raise ClientGone
             data = message.get("body", b"")
             received += len(data)
+            self.received += len(data)
             if not message.get("more_body", False):
                 self._body_left = False
             if data:
@@ -140,6 +148,8 @@ class Exchange:
     async def respond_raw(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
         """Answers with headers that are encoded already; the caller has seen to all of them."""
         self.started = True
+        self.status = status
+        self.sent = len(body)
         if self._body_left and (self.content_length or _DRAIN_LIMIT) <= _SMALL_BODY:
             await self._drain()  # it is here already; a connection with nothing left on it can serve the next request
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
@@ -164,12 +174,14 @@ class Exchange:
         raw = [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
         raw += [*_ALWAYS, (b"content-length", b"%d" % size)]
         self.started = True
+        self.status = status
         await self._send({"type": "http.response.start", "status": status, "headers": raw})
         gone = asyncio.ensure_future(self._until_gone()) if size > _WATCHED_SIZE else None
         sent = 0
         try:
             for data in chunks:
                 sent += len(data)
+                self.sent = sent
                 await self._send({"type": "http.response.body", "body": data, "more_body": sent < size})
                 if gone is not None:
                     await asyncio.sleep(0)

@@ -26,6 +26,7 @@ from moldar.hub.access_log import with_access_log
 from moldar.hub.app import create_app
 from moldar.hub.certificates import names_of_host, self_signed
 from moldar.hub.data.database import make_private_directory
+from moldar.hub.logs import logging_to
 from moldar.hub.services import Hub
 from moldar.hub.settings import HubSettings
 
@@ -42,7 +43,11 @@ def serve(settings: HubSettings, *, say: Say = lambda line: print(line, flush=Tr
     make_private_directory(settings.data)
     if settings.allow_anonymous_push:
         (warn or _to_stderr)("warning: anyone who can reach this hub may push to it and delete from it")
-    with _locked(settings.path("hub.lock")), _reserved(settings.host, settings.port) as port:
+    with (
+        logging_to(settings.access_log),
+        _locked(settings.path("hub.lock")),
+        _reserved(settings.host, settings.port) as port,
+    ):
         hub = Hub(settings)
         try:
             asyncio.run(_serve(hub, settings, port, say))
@@ -53,7 +58,7 @@ def serve(settings: HubSettings, *, say: Say = lambda line: print(line, flush=Tr
 async def _serve(hub: Hub, settings: HubSettings, port: int, say: Say) -> None:
     certificate, key = _certificate(settings)
     server = Server(
-        with_access_log(create_app(hub), settings.access_log),
+        with_access_log(create_app(hub), settings.access_log, external_url=settings.external_url),
         address=settings.host,
         port=port,
         interface=Interfaces.ASGI,

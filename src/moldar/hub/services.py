@@ -26,7 +26,9 @@ from moldar.hub.clock import Clock, system_clock
 from moldar.hub.data.connecting import connect, shown
 from moldar.hub.data.database import Database, make_private_directory
 from moldar.hub.data.upgrade import upgrade
+from moldar.hub.metrics import Metrics
 from moldar.hub.registry.blobs import Blobs
+from moldar.hub.registry.events import Outbox
 from moldar.hub.registry.figures import Figures
 from moldar.hub.registry.garbage import Collected, Collector
 from moldar.hub.registry.manifests import Manifests
@@ -35,6 +37,8 @@ from moldar.hub.registry.readmes import Readmes
 from moldar.hub.registry.repositories import Repositories
 from moldar.hub.settings import SERVICE, HubSettings
 from moldar.hub.storage.opening import open_storage
+from moldar.hub.webhooks.courier import Courier
+from moldar.hub.webhooks.hooks import Hooks
 
 T = TypeVar("T")
 
@@ -45,6 +49,7 @@ class Hub:
     def __init__(self, settings: HubSettings, clock: Clock = system_clock) -> None:
         self.settings = settings
         self.clock = clock
+        self.metrics = Metrics()
         make_private_directory(settings.data)
         self.database = open_database(settings)
         try:
@@ -66,10 +71,14 @@ class Hub:
         self.audit = AuditLog(self.database, clock)
         self.repositories = Repositories(self.database, clock, new_are_public=settings.new_repositories_public)
         self.blobs = Blobs(self.database, self.storage, self.repositories, clock)
+        self.outbox = Outbox(clock, settings.external_url)
+        self.hooks = Hooks(self.database, self.outbox, clock)
+        self.courier = Courier(self.database, self.outbox, clock, self.metrics, in_thread=self.in_thread)
         self.manifests = Manifests(
             self.database,
             self.repositories,
             clock,
+            self.outbox,
             limit=settings.manifest_limit,
             allow_sparse=settings.allow_sparse,
         )
@@ -99,6 +108,11 @@ class Hub:
         found = self.collector.collect(self.settings.gc_grace, self.settings.upload_lifetime, self.closing)
         with contextlib.suppress(HostTrouble):  # a disk that is full
             self.overview.note_collection(found)
+        self.metrics.count("gc_runs")
+        self.metrics.count("gc_seconds", amount=found.seconds)
+        self.metrics.count("gc_blobs", amount=found.blobs)
+        self.metrics.count("gc_bytes", amount=found.size)
+        self.metrics.set("gc_last", self.clock())
         return found
 
     def close(self) -> None:

@@ -204,6 +204,12 @@ def readable(principal: Principal) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*(f"{name}/*" for name in own), *(role.pattern for role in principal.roles)]))
 
 
+def may_see_metrics(principal: Principal) -> bool:
+    """Whether `principal` may read figures about the whole hub: an administrator, by a token that is not limited."""
+    is_whole = principal.grants is None or any(g.pattern == "*" and PULL in g.actions for g in principal.grants)
+    return principal.is_admin and is_whole
+
+
 def refusal(verdict: Verdict, principal: Principal) -> Refusal:
     """The answer of the registry for a verdict other than ALLOWED."""
     if verdict is Verdict.DENIED or (verdict is Verdict.ANOTHER_TOKEN and principal.scheme == "basic"):

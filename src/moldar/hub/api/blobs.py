@@ -188,10 +188,14 @@ class BlobRoutes:
     async def _receive(self, exchange: Exchange, upload: Upload, writer: UploadWriter) -> None:
         """Takes in a body. What came before a client went away stays; it may go on from there."""
         end = self._expected_end(exchange, upload, writer.offset)
-        async for data in exchange.chunks():
-            if end is not None and writer.offset + len(data) > end:
-                raise Refusal("SIZE_INVALID", "the body is longer than its Content-Range")
-            writer.write(data)
+        self._hub.metrics.uploads_in_flight += 1
+        try:
+            async for data in exchange.chunks():
+                if end is not None and writer.offset + len(data) > end:
+                    raise Refusal("SIZE_INVALID", "the body is longer than its Content-Range")
+                writer.write(data)
+        finally:
+            self._hub.metrics.uploads_in_flight -= 1
         if end is not None and writer.offset != end:
             raise Refusal("SIZE_INVALID", "the body is shorter than its Content-Range")
 

@@ -6,15 +6,17 @@ Every request takes the same way: route, name, principal, decision, then the end
 
 import json
 import logging
+import time
 import traceback
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 from moldar.hub.access.decisions import DELETE, PULL, PUSH, Principal, Verdict, decide, refusal
 from moldar.hub.api.blobs import BlobRoutes
 from moldar.hub.api.calls import Call, Lookups, page_of
 from moldar.hub.api.manifests import ManifestRoutes
 from moldar.hub.authentication import Authenticator, WrongCredentials
-from moldar.hub.exchange import ClientGone, Exchange, Receive, Scope, Send
+from moldar.hub.exchange import PRINCIPAL, ROUTE, ClientGone, Exchange, Receive, Scope, Send
 from moldar.hub.refusals import Refusal, body_error, refusal_for
 from moldar.hub.registry.repositories import audience_of
 from moldar.hub.services import Hub
@@ -33,7 +35,31 @@ from moldar.remote.wire import (
 
 Endpoint = Callable[[Call], Awaitable[None]]
 TOKEN_PATH = "/auth/token"
+_PATTERNS = {
+    RouteKind.BASE: "/v2/",
+    RouteKind.CATALOG: "/v2/_catalog",
+    RouteKind.TAGS: "/v2/{name}/tags/list",
+    RouteKind.MANIFEST: "/v2/{name}/manifests/{reference}",
+    RouteKind.BLOB: "/v2/{name}/blobs/{digest}",
+    RouteKind.UPLOADS: "/v2/{name}/blobs/uploads/",
+    RouteKind.UPLOAD: "/v2/{name}/blobs/uploads/{id}",
+    RouteKind.REFERRERS: "/v2/{name}/referrers/{digest}",
+}
+"""How logs and metrics name the routes."""
 _LOG = logging.getLogger("moldar.hub")
+
+
+class _Wanted(NamedTuple):
+    """What a token would have to allow; the catalog when empty. Written out only for a challenge."""
+
+    action: str = ""
+    repository: str = ""
+
+    def __str__(self) -> str:
+        if not self.action:
+            return str(CATALOG_SCOPE)
+        actions = {PULL: (PULL,), PUSH: (PULL, PUSH), DELETE: (PULL, PUSH, DELETE)}[self.action]
+        return str(repository_scope(self.repository, *actions))
 
 
 class RegistryApi:
@@ -41,11 +67,12 @@ class RegistryApi:
 
     def __init__(self, hub: Hub, authenticator: Authenticator) -> None:
         self._hub = hub
+        self._count = hub.metrics.answered
         self._authenticator = authenticator
         self._lookups = Lookups(hub)
         blobs = BlobRoutes(hub, self._lookups)
         manifests = ManifestRoutes(hub, self._lookups)
-        self._endpoints: dict[tuple[RouteKind, str], tuple[str, Endpoint]] = {
+        endpoints: dict[tuple[RouteKind, str], tuple[str, Endpoint]] = {
             (RouteKind.BLOB, "GET"): (PULL, blobs.get),
             (RouteKind.BLOB, "HEAD"): (PULL, blobs.get),
             (RouteKind.BLOB, "DELETE"): (DELETE, blobs.delete),
@@ -61,6 +88,7 @@ class RegistryApi:
             (RouteKind.TAGS, "GET"): (PULL, manifests.tags),
             (RouteKind.REFERRERS, "GET"): (PULL, manifests.referrers),
         }
+        self._endpoints = {key: (*found, _PATTERNS[key[0]]) for key, found in endpoints.items()}
         self._allowed = {
             kind: ", ".join(sorted(method for (other, method) in self._endpoints if other is kind))
             for kind in RouteKind
@@ -72,7 +100,8 @@ class RegistryApi:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, send)
-        scopes: list[str] = []
+        scopes: list[_Wanted] = []
+        started = time.perf_counter()
         try:
             await self._answer(exchange, scopes)
         except ClientGone:
@@ -82,8 +111,12 @@ class RegistryApi:
             if known is None or known.status >= 500:
                 _LOG.error("%s %s: %s", exchange.method, exchange.path, "".join(traceback.format_exception(error)))
             await self._refuse(exchange, known or Refusal("UNKNOWN", "internal error"), scopes, error)
+        finally:
+            seconds = time.perf_counter() - started
+            sizes = (exchange.received, exchange.sent)
+            self._count(scope.get(ROUTE, "/v2/other"), exchange.method, exchange.status, seconds, sizes)
 
-    async def _answer(self, exchange: Exchange, scopes: list[str]) -> None:
+    async def _answer(self, exchange: Exchange, scopes: list[_Wanted]) -> None:
         route = parse_path(exchange.path)
         if route is None:
             raise Refusal("NAME_UNKNOWN", "no such route")
@@ -95,21 +128,24 @@ class RegistryApi:
         found = self._endpoints.get((route.kind, exchange.method))
         if found is None:
             raise Refusal("UNSUPPORTED", headers={"Allow": self._allowed[route.kind]})
-        action, endpoint = found
-        scopes.append(_scope_for(action, route.repository))
+        action, endpoint, exchange.scope[ROUTE] = found
+        scopes.append(_Wanted(action, route.repository))
         principal = await self._authenticator.of(exchange)
+        exchange.scope[PRINCIPAL] = principal.name
         place, _ = self._lookups.place(route.repository)
         verdict = decide(principal, action, place, self._hub.policy)
         if verdict is not Verdict.ALLOWED:
             raise _Forbidden(refusal(verdict, principal), verdict)
         await endpoint(Call(exchange, route.repository, route.reference, principal))
 
-    async def _answer_globally(self, exchange: Exchange, kind: RouteKind, scopes: list[str]) -> None:
+    async def _answer_globally(self, exchange: Exchange, kind: RouteKind, scopes: list[_Wanted]) -> None:
+        exchange.scope[ROUTE] = _PATTERNS[kind]
         if exchange.method not in ("GET", "HEAD"):
             raise Refusal("UNSUPPORTED", headers={"Allow": "GET"})
         if kind is RouteKind.CATALOG:
-            scopes.append(str(CATALOG_SCOPE))
+            scopes.append(_Wanted())
         principal = await self._authenticator.of(exchange)
+        exchange.scope[PRINCIPAL] = principal.name
         if kind is RouteKind.CATALOG:
             await self._catalog(exchange, principal)
             return
@@ -128,7 +164,7 @@ class RegistryApi:
         await exchange.respond(200, headers, json.dumps({"repositories": names}).encode())
 
     async def _refuse(
-        self, exchange: Exchange, answer: Refusal, scopes: list[str], error: Exception | None = None
+        self, exchange: Exchange, answer: Refusal, scopes: list[_Wanted], error: Exception | None = None
     ) -> None:
         if exchange.started:
             raise ConnectionError("cannot refuse: the answer has begun")  # the server cuts the connection
@@ -152,11 +188,6 @@ class _Forbidden(Refusal):
         self.verdict = verdict
 
 
-def _scope_for(action: str, repository: str) -> str:
-    actions = {PULL: (PULL,), PUSH: (PULL, PUSH), DELETE: (PULL, PUSH, DELETE)}[action]
-    return str(repository_scope(repository, *actions))
-
-
-def _challenge(realm: str, scopes: list[str], error: str) -> str:
+def _challenge(realm: str, scopes: list[_Wanted], error: str) -> str:
     challenge = bearer_challenge(realm, SERVICE, error=error)
     return challenge + "".join(f',scope="{scope}"' for scope in scopes)

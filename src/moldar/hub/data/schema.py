@@ -252,3 +252,36 @@ COLLECTIONS = Table(
     Column("milliseconds", BigInteger, nullable=False),
 )
 """What the last garbage collections did."""
+
+WEBHOOKS = Table(
+    "webhooks",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("repository_id", Integer, ForeignKey("repositories.id", ondelete="CASCADE"), nullable=True, index=True),
+    Column("namespace", NAME, nullable=False, default="", index=True),
+    Column("url", Text, nullable=False),
+    Column("secret", Text, nullable=False),
+    Column("events", String(64), nullable=False),
+    Column("is_active", Boolean, nullable=False, default=True),
+    Column("created", BigInteger, nullable=False),
+)
+"""Either of one repository, or of all repositories below `namespace`."""
+
+WEBHOOK_DELIVERIES = Table(
+    "webhook_deliveries",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("webhook_id", Integer, ForeignKey("webhooks.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("uuid", String(36), nullable=False, unique=True),
+    Column("event", String(16), nullable=False),
+    Column("payload", Text, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("due", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("status", Integer, nullable=False, default=0),
+    Column("error", String(200), nullable=False, default=""),
+    Column("milliseconds", Integer, nullable=False, default=0),
+    Index("ix_webhook_deliveries_due", "state", "due"),
+)
+"""The outbox and the log of it. `due`: when to send (again); whoever sends moves it into the future first."""

@@ -20,6 +20,8 @@ from moldar.hub.clock import Clock
 from moldar.hub.data.database import Database
 from moldar.hub.data.schema import MANIFEST_REFERENCES, MANIFESTS, REPOSITORIES, REPOSITORY_BLOBS, TAGS
 from moldar.hub.refusals import Refusal
+from moldar.hub.registry.events import DELETE as DELETED
+from moldar.hub.registry.events import PUSH, Event, Outbox
 from moldar.hub.registry.repositories import Repositories, note_push, repository_id
 from moldar.image.model import (
     INDEX_TYPES,
@@ -62,11 +64,19 @@ class Manifests:
     """The manifests of one hub's repositories."""
 
     def __init__(
-        self, database: Database, repositories: Repositories, clock: Clock, *, limit: int, allow_sparse: bool
+        self,
+        database: Database,
+        repositories: Repositories,
+        clock: Clock,
+        outbox: Outbox,
+        *,
+        limit: int,
+        allow_sparse: bool,
     ) -> None:
         self._database = database
         self._repositories = repositories
         self._clock = clock
+        self._outbox = outbox
         self._limit = limit
         self._allow_sparse = allow_sparse
 
@@ -97,7 +107,7 @@ class Manifests:
         tags: Iterable[str] = (),
         by: Actor | None = None,
     ) -> Pushed:
-        """Stores a manifest under `digest` (sha256 when None) and points `tags` at it.
+        """Stores a manifest under `digest` (sha256 when None) and points `tags` at it; `by` does so.
 
         Refusal: MANIFEST_INVALID, DIGEST_INVALID, MANIFEST_BLOB_UNKNOWN.
         """
@@ -116,13 +126,18 @@ class Manifests:
             for tag in tags:
                 _point(connection, number, tag, actual, now)
             note_push(connection, number, now)
+            event = Event(PUSH, by.name if by else "", "", actual, manifest.media_type, len(raw))
+            heard = self._outbox.announce(connection, number, [event._replace(tag=tag) for tag in tags] or [event])
             record(connection, now, by, audit.PUSHED, repository, detail=f"{' '.join(tags)[:150]} {actual}".strip())
+        if heard:
+            self._outbox.on_event()
         return Pushed(actual, manifest.subject.digest if manifest.subject else "", tags)
 
     def delete(self, repository: str, reference: str, *, by: Actor | None = None) -> None:
         """Deletes a tag, or a manifest by digest with the tags that point at it. Refusal MANIFEST_UNKNOWN."""
         with self._database.writing() as connection:
             number = repository_id(connection, repository)
+            event = _deletion(connection, number, reference, by)
             if ":" not in reference:
                 gone = connection.execute(
                     delete(TAGS).where(TAGS.c.repository_id == number, TAGS.c.name == reference)
@@ -141,7 +156,10 @@ class Manifests:
                 connection.execute(delete(TAGS).where(TAGS.c.repository_id == number, TAGS.c.digest == reference))
             if not gone:
                 raise Refusal("MANIFEST_UNKNOWN", detail={"reference": reference})
+            heard = self._outbox.announce(connection, number, [event])
             record(connection, self._clock(), by, audit.DELETED, repository, detail=reference)
+        if heard:
+            self._outbox.on_event()
 
     def _start_grace(self, connection: Connection, number: int, manifest: str) -> None:
         """The blobs of a manifest that goes stay for a while: somebody may be about to push it again."""
@@ -228,6 +246,19 @@ class Manifests:
         missing = [name for name in names if name not in held]
         if missing:
             raise Refusal("MANIFEST_BLOB_UNKNOWN", detail=[{"digest": name} for name in missing[:20]])
+
+
+def _deletion(connection: Connection, number: int, reference: str, by: Actor | None) -> Event:
+    """What goes: looked up before it does."""
+    tag = "" if ":" in reference else reference
+    digest = reference
+    if tag:
+        query = select(TAGS.c.digest).where(TAGS.c.repository_id == number, TAGS.c.name == tag)
+        digest = connection.execute(query).scalar() or ""
+    query = select(MANIFESTS.c.media_type, MANIFESTS.c.size)
+    found = connection.execute(query.where(MANIFESTS.c.repository_id == number, MANIFESTS.c.digest == digest)).first()
+    media_type, size = found or ("", 0)
+    return Event(DELETED, by.name if by else "", tag, digest, media_type, size)
 
 
 def _is_elsewhere(descriptor: Descriptor) -> bool:

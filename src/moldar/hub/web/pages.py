@@ -20,7 +20,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from moldar.hub.access.accounts import Account
 from moldar.hub.access.audit import Actor
 from moldar.hub.access.decisions import ANONYMOUS, PULL, Principal, Verdict, decide, may_administer
-from moldar.hub.exchange import client_address
+from moldar.hub.exchange import PRINCIPAL, client_address
 from moldar.hub.layers.image import command_text
 from moldar.hub.registry.repositories import Repository
 from moldar.hub.services import Hub
@@ -84,6 +84,7 @@ class Pages:
     def visit(self, request: Request) -> Visit:
         session = request.cookies.get(SESSION_COOKIE, "")
         account = self.hub.accounts.with_session(session) if session else None
+        request.scope[PRINCIPAL] = account.name if account else ""
         form_cookie = request.cookies.get(FORM_COOKIE, "")
         fresh = not form_cookie.isalnum() or len(form_cookie) != 32
         language = choose(request.headers.get("accept-language", ""))

@@ -1,0 +1,1 @@
+"""Webhooks: which there are, whereto they may point, and the sending."""
