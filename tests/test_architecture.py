@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "src" / "moldar"
 MACHINERY = {"image", "store", "sandbox"}
-HUB = {"image", "remote.wire", "hub.settings", "hub.clock", "hub.refusals", "hub.exchange"}
+HUB = {"image", "remote.wire", "hub.settings", "hub.upstreams", "hub.clock", "hub.refusals", "hub.exchange"}
 SERVICES = HUB | {"hub.data", "hub.storage", "hub.access", "hub.registry"}
 SERVED = SERVICES | {"hub.services", "hub.authentication"}
 ALLOWED: dict[str, set[str]] = {
@@ -34,7 +34,8 @@ ALLOWED: dict[str, set[str]] = {
     "hub.access": HUB | {"hub.data"},
     "hub.registry": SERVICES,
     "hub.layers": SERVED,
-    "hub.api": SERVED,
+    "hub.proxy": SERVED,
+    "hub.api": SERVED | {"hub.proxy"},
     "hub.web": SERVED | {"hub.layers"},
     "advice": {"dockerfile", "image", "builder.graph"},
     "app": MACHINERY | {"advice", "dockerfile", "builder", "containers", "remote", "export", "hub"},

@@ -25,10 +25,17 @@ def serve(
     gc_minutes: int = 60,
     gc_grace_hours: int = 24,
     access_log: str = "none",
+    proxies: Sequence[str] = (),
+    mirror_of: str = "",
+    proxy_credentials: str = "",
+    proxy_pull: str = "",
+    proxy_fresh_seconds: int = 300,
+    proxy_keep_days: int = 30,
 ) -> int:
     """Run the hub until a signal ends it; 0. HostTrouble when the address is taken.
 
-    `access_log`: none, plain or json; UserMistake for another word.
+    `access_log`: none, plain or json; UserMistake for another word. A hub that is the `mirror_of` another registry
+    lets nobody sign up.
     """
     from moldar.hub.server import serve as run
 
@@ -43,7 +50,7 @@ def serve(
             external_url=public_url,
             new_repositories_public=not private_by_default,
             allow_anonymous_push=allow_anonymous_push,
-            allow_sign_up=allow_sign_up,
+            allow_sign_up=allow_sign_up and not mirror_of,
             allow_sparse=allow_sparse,
             tls_self_signed=tls == "self-signed",
             tls_certificate=tls_certificate and os.path.abspath(tls_certificate),
@@ -51,6 +58,12 @@ def serve(
             gc_interval=gc_minutes * 60,
             gc_grace=gc_grace_hours * 3600,
             access_log=access_log,
+            proxies=tuple(proxies),
+            mirror_of=mirror_of,
+            proxy_credentials=proxy_credentials and os.path.abspath(proxy_credentials),
+            proxy_pull=proxy_pull,
+            proxy_fresh=proxy_fresh_seconds,
+            proxy_keep=proxy_keep_days * 86400,
         )
     )
     return 0

@@ -31,6 +31,12 @@ def serve(arguments: Arguments) -> int:
         gc_minutes=arguments.number("gc-interval"),
         gc_grace_hours=arguments.number("gc-grace"),
         access_log=arguments.text("access-log"),
+        proxies=tuple(arguments.many("proxy")),
+        mirror_of=arguments.text("mirror-of"),
+        proxy_credentials=arguments.text("proxy-credentials"),
+        proxy_pull=arguments.text("proxy-pull"),
+        proxy_fresh_seconds=arguments.number("proxy-fresh"),
+        proxy_keep_days=arguments.number("proxy-keep"),
     )
 
 
@@ -106,6 +112,14 @@ def _password(arguments: Arguments) -> str:
 DATA = Flag("data", "", "string", value="DIR", help="Where the hub keeps everything (default MOLDAR_HOME/hub)")
 STDIN = Flag("password-stdin", "", "bool", help="Take the password from stdin")
 GRACE = Flag("gc-grace", "", "int", "24", "HOURS", "How long a blob that nothing refers to is kept")
+PROXY = (
+    Flag("proxy", "", "list", value="NAME[=URL]", help="Keep copies of a registry below its name (docker.io)"),
+    Flag("mirror-of", "", "string", value="NAME", help="Also look there for names that are not here; no sign-up"),
+    Flag("proxy-credentials", "", "string", value="FILE", help="Our accounts there, as docker login writes them"),
+    Flag("proxy-pull", "", "string", value="WHO", help="Who may pull through: everyone, signed-in"),
+    Flag("proxy-fresh", "", "int", "300", "SECONDS", "How long a tag is believed before asking again"),
+    Flag("proxy-keep", "", "int", "30", "DAYS", "How long copies are kept that nobody pulls; 0 for ever"),
+)
 COMMANDS = (
     Command(
         ("hub", "serve"),
@@ -126,6 +140,7 @@ COMMANDS = (
             Flag("gc-interval", "", "int", "60", "MINUTES", "Pause between garbage collections; 0 for none"),
             GRACE,
             Flag("access-log", "", "string", "none", "FORMAT", "A line per request on stderr: none, plain, json"),
+            *PROXY,
         ),
         0,
         0,

@@ -75,7 +75,7 @@ def revoke_token(data: str, user: str, token_id: int) -> None:
 def collect_garbage(data: str, *, grace: int = DAY, dry_run: bool = False) -> Collected:
     """Collects garbage, also beside a server; with `dry_run` only says what that would do. Raises NotFound."""
     _require(data)
-    settings = HubSettings(data, gc_grace=grace)
+    settings = HubSettings(data, gc_grace=grace, proxy_keep=0)  # how long copies are kept, the server knows
     hub = Hub(settings)
     try:
         if dry_run:

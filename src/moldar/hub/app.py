@@ -30,7 +30,7 @@ class HubApp:
         authenticator = Authenticator(hub)
         self._api = RegistryApi(hub, authenticator)
         self._tokens = TokenEndpoint(hub, authenticator)
-        self._pages = Starlette(routes=web_routes(hub, authenticator), lifespan=_lifespan(hub))
+        self._pages = Starlette(routes=web_routes(hub, authenticator), lifespan=_lifespan(hub, self._api))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -49,7 +49,7 @@ class HubApp:
             _LOG.error("%s: %s", scope.get("path", ""), "".join(traceback.format_exception(error)))
 
 
-def _lifespan(hub: Hub) -> Callable[[Starlette], contextlib.AbstractAsyncContextManager[None]]:
+def _lifespan(hub: Hub, api: RegistryApi) -> Callable[[Starlette], contextlib.AbstractAsyncContextManager[None]]:
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         await hub.in_thread(hub.blobs.expire_uploads, hub.settings.upload_lifetime)
@@ -57,6 +57,7 @@ def _lifespan(hub: Hub) -> Callable[[Starlette], contextlib.AbstractAsyncContext
         yield
         for task in tasks:
             task.cancel()
+        await api.close()
         await hub.in_thread(hub.figures.flush)
 
     return lifespan

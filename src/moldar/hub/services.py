@@ -20,6 +20,7 @@ from moldar.hub.clock import Clock, system_clock
 from moldar.hub.data.database import Database, make_private_directory
 from moldar.hub.data.upgrade import upgrade
 from moldar.hub.registry.blobs import Blobs
+from moldar.hub.registry.copies import Copies
 from moldar.hub.registry.figures import Figures
 from moldar.hub.registry.garbage import Collected, Collector
 from moldar.hub.registry.manifests import Manifests
@@ -27,6 +28,7 @@ from moldar.hub.registry.readmes import Readmes
 from moldar.hub.registry.repositories import Repositories
 from moldar.hub.settings import SERVICE, HubSettings
 from moldar.hub.storage.files import BlobStorage, FileStorage
+from moldar.hub.upstreams import Upstreams
 
 T = TypeVar("T")
 
@@ -40,7 +42,8 @@ class Hub:
         make_private_directory(settings.data)
         self.database = open_database(settings)
         self.storage: BlobStorage = FileStorage(settings.data)
-        self.policy = Policy(settings.allow_anonymous_push)
+        self.upstreams = settings.upstreams()
+        self.policy = Policy(settings.allow_anonymous_push, _openness(settings, self.upstreams))
         self.passwords = Passwords(clock)
         self.throttle = Throttle(clock)
         self.accounts = Accounts(self.database, self.passwords, clock)
@@ -55,6 +58,7 @@ class Hub:
             limit=settings.manifest_limit,
             allow_sparse=settings.allow_sparse,
         )
+        self.copies = Copies(self.database, self.storage, clock, limit=settings.manifest_limit)
         self.collector = Collector(self.database, self.storage, self.blobs, clock)
         self.readmes = Readmes(self.database, clock)
         self.figures = Figures(self.database, clock)
@@ -77,6 +81,8 @@ class Hub:
 
     def collect_garbage(self) -> Collected:
         """One garbage collection by the settings; ends early when the hub closes."""
+        self.figures.flush()
+        self.copies.forget(self.settings.proxy_keep, self.closing)
         return self.collector.collect(self.settings.gc_grace, self.settings.upload_lifetime, self.closing)
 
     def close(self) -> None:
@@ -85,6 +91,13 @@ class Hub:
         self._threads.shutdown(cancel_futures=True)
         self._hashing.shutdown(cancel_futures=True)
         self.database.close()
+
+
+def _openness(settings: HubSettings, upstreams: Upstreams) -> dict[str, bool]:
+    """Whether everyone may pull through: by the settings, else where nobody's credentials are shown for it."""
+    if settings.proxy_pull:
+        return {upstream.name: settings.proxy_pull == "everyone" for upstream in upstreams}
+    return {upstream.name: not upstream.username for upstream in upstreams}
 
 
 def open_database(settings: HubSettings) -> Database:

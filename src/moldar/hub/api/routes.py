@@ -1,7 +1,8 @@
 """The registry's HTTP API (distribution-spec 1.1, with what its main branch adds): from routes to services.
 
-Every request takes the same way: route, name, principal, decision, then the endpoint's own function in `api_blobs`,
-`api_manifests` or here. Every refusal takes the way back through `_refuse`.
+Every request takes the same way: route, name, principal, decision, then the endpoint's own function in `blobs`,
+`manifests` or here; for copies of other registries' content `through` comes first. Every refusal takes the way back
+through `_refuse`.
 """
 
 import json
@@ -13,6 +14,7 @@ from moldar.hub.access.decisions import DELETE, PULL, PUSH, Principal, Verdict, 
 from moldar.hub.api.blobs import BlobRoutes
 from moldar.hub.api.calls import Call, Lookups, page_of
 from moldar.hub.api.manifests import ManifestRoutes
+from moldar.hub.api.through import PullThrough
 from moldar.hub.authentication import Authenticator, WrongCredentials
 from moldar.hub.exchange import ClientGone, Exchange, Receive, Scope, Send
 from moldar.hub.refusals import Refusal, body_error, refusal_for
@@ -61,6 +63,7 @@ class RegistryApi:
             (RouteKind.TAGS, "GET"): (PULL, manifests.tags),
             (RouteKind.REFERRERS, "GET"): (PULL, manifests.referrers),
         }
+        self._through = PullThrough(hub, self._lookups, manifests, blobs) if hub.upstreams else None
         self._allowed = {
             kind: ", ".join(sorted(method for (other, method) in self._endpoints if other is kind))
             for kind in RouteKind
@@ -75,7 +78,9 @@ class RegistryApi:
             await self._refuse(exchange, Refusal("BLOB_UPLOAD_INVALID", "the request ended early"), scopes)
         except Exception as error:
             known = refusal_for(error)
-            if known is None or known.status >= 500:
+            if known is error and known.status >= 500:
+                _LOG.error("%s %s: %s", exchange.method, exchange.path, known.message)
+            elif known is None or known.status >= 500:
                 _LOG.error("%s %s: %s", exchange.method, exchange.path, "".join(traceback.format_exception(error)))
             await self._refuse(exchange, known or Refusal("UNKNOWN", "internal error"), scopes, error)
 
@@ -92,13 +97,22 @@ class RegistryApi:
         if found is None:
             raise Refusal("UNSUPPORTED", headers={"Allow": self._allowed[route.kind]})
         action, endpoint = found
-        scopes.append(_scope_for(action, route.repository))
+        repository = route.repository
+        if self._through:
+            repository = self._through.name_of(exchange, repository, action)
+            endpoint = self._through.endpoint(route.kind, repository, action) or endpoint
+        scopes.append(_scope_for(action, repository))
         principal = await self._authenticator.of(exchange)
-        place, _ = self._lookups.place(route.repository)
+        place, _ = self._lookups.place(repository)
         verdict = decide(principal, action, place, self._hub.policy)
         if verdict is not Verdict.ALLOWED:
             raise _Forbidden(refusal(verdict, principal), verdict)
-        await endpoint(Call(exchange, route.repository, route.reference, principal))
+        await endpoint(Call(exchange, repository, route.reference, principal))
+
+    async def close(self) -> None:
+        """Ends what goes on without a request."""
+        if self._through:
+            await self._through.close()
 
     async def _answer_globally(self, exchange: Exchange, kind: RouteKind, scopes: list[str]) -> None:
         if exchange.method not in ("GET", "HEAD"):

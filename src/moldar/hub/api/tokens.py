@@ -97,7 +97,8 @@ class TokenEndpoint:
         for scope in parse_scopes(wanted)[:_SCOPE_LIMIT]:
             if scope.type == "repository" and valid_repository(scope.name):
                 actions = ACTIONS if "*" in scope.actions else scope.actions
-                asked.setdefault(scope.name, {}).update(dict.fromkeys(actions))
+                for name in (scope.name, self._lookups.meant(scope.name)):
+                    asked.setdefault(name, {}).update(dict.fromkeys(actions))
         unlimited = principal._replace(grants=None) if principal is not ANONYMOUS else principal
         possible = tuple(
             Grant(

@@ -118,26 +118,9 @@ class Manifests:
                     delete(TAGS).where(TAGS.c.repository_id == number, TAGS.c.name == reference)
                 ).rowcount
             else:
-                gone = connection.execute(
-                    delete(MANIFESTS).where(MANIFESTS.c.repository_id == number, MANIFESTS.c.digest == reference)
-                ).rowcount
-                references = MANIFEST_REFERENCES.c
-                self._start_grace(connection, number, reference)
-                connection.execute(
-                    delete(MANIFEST_REFERENCES).where(
-                        references.repository_id == number, references.manifest == reference
-                    )
-                )
-                connection.execute(delete(TAGS).where(TAGS.c.repository_id == number, TAGS.c.digest == reference))
+                gone = remove(connection, number, reference, self._clock())
             if not gone:
                 raise Refusal("MANIFEST_UNKNOWN", detail={"reference": reference})
-
-    def _start_grace(self, connection: Connection, number: int, manifest: str) -> None:
-        """The blobs of a manifest that goes stay for a while: somebody may be about to push it again."""
-        references = MANIFEST_REFERENCES.c
-        names = select(references.digest).where(references.repository_id == number, references.manifest == manifest)
-        held = (REPOSITORY_BLOBS.c.repository_id == number) & REPOSITORY_BLOBS.c.digest.in_(names)
-        connection.execute(update(REPOSITORY_BLOBS).where(held).values(created=self._clock()))
 
     def tag_names(self, repository: str, *, last: str = "", limit: int | None = None) -> list[str]:
         """The tags after `last`, in the order of their bytes. Refusal NAME_UNKNOWN."""
@@ -217,6 +200,23 @@ class Manifests:
         missing = [name for name in names if name not in held]
         if missing:
             raise Refusal("MANIFEST_BLOB_UNKNOWN", detail=[{"digest": name} for name in missing[:20]])
+
+
+def remove(connection: Connection, number: int, digest: str, now: int) -> bool:
+    """Deletes a manifest of repository `number` and the tags that point at it; whether it was there.
+
+    Its blobs stay for a while: somebody may be about to push it again.
+    """
+    this = (MANIFESTS.c.repository_id == number) & (MANIFESTS.c.digest == digest)
+    gone = connection.execute(delete(MANIFESTS).where(this)).rowcount > 0
+    references = MANIFEST_REFERENCES.c
+    its_own = (references.repository_id == number) & (references.manifest == digest)
+    names = select(references.digest).where(its_own)
+    held = (REPOSITORY_BLOBS.c.repository_id == number) & REPOSITORY_BLOBS.c.digest.in_(names)
+    connection.execute(update(REPOSITORY_BLOBS).where(held).values(created=now))
+    connection.execute(delete(MANIFEST_REFERENCES).where(its_own))
+    connection.execute(delete(TAGS).where(TAGS.c.repository_id == number, TAGS.c.digest == digest))
+    return gone
 
 
 def _is_elsewhere(descriptor: Descriptor) -> bool:
