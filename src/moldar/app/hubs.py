@@ -7,6 +7,8 @@ from moldar.errors import UserMistake
 from moldar.hub import administration
 from moldar.hub.access.accounts import Account
 from moldar.hub.registry.garbage import Collected
+from moldar.hub.registry.quotas import Usage
+from moldar.hub.registry.retention import Going
 from moldar.hub.settings import HubSettings, parse_listen
 
 
@@ -31,6 +33,11 @@ def serve(
     proxy_pull: str = "",
     proxy_fresh_seconds: int = 300,
     proxy_keep_days: int = 30,
+    quota: int = 0,
+    rate_pulls: str = "",
+    rate_pushes: str = "",
+    rate_tokens: str = "",
+    rate_logins: str = "",
 ) -> int:
     """Run the hub until a signal ends it; 0. HostTrouble when the address is taken.
 
@@ -64,6 +71,11 @@ def serve(
             proxy_pull=proxy_pull,
             proxy_fresh=proxy_fresh_seconds,
             proxy_keep=proxy_keep_days * 86400,
+            quota=quota,
+            rate_pulls=rate_pulls,
+            rate_pushes=rate_pushes,
+            rate_tokens=rate_tokens,
+            rate_logins=rate_logins,
         )
     )
     return 0
@@ -72,6 +84,21 @@ def serve(
 def collect_garbage(data: str, *, grace_hours: int = 24, dry_run: bool = False) -> Collected:
     """Free what nothing needs any more, also beside a running hub; `dry_run` only tells. NotFound."""
     return administration.collect_garbage(data, grace=grace_hours * 3600, dry_run=dry_run)
+
+
+def apply_retention(data: str, repository: str = "", *, dry_run: bool = False) -> Sequence[tuple[str, Going]]:
+    """Let go of what the retention rules do not keep: repositories with what goes; `dry_run` only tells. NotFound."""
+    return administration.apply_retention(data, repository, dry_run=dry_run)
+
+
+def set_quota(data: str, namespace: str, limit: int | None) -> None:
+    """How many bytes a namespace may hold: 0 for no limit, None for the server's default; NotFound."""
+    administration.set_quota(data, namespace, limit)
+
+
+def quotas(data: str, namespace: str = "") -> Sequence[Usage]:
+    """What one namespace, or all with a quota of their own, use and may use; NotFound."""
+    return administration.list_quotas(data, namespace)
 
 
 def add_user(data: str, name: str, password: str, *, admin: bool = False) -> None:

@@ -16,6 +16,7 @@ from moldar.hub.access.bearer import BearerTokens
 from moldar.hub.access.decisions import Policy
 from moldar.hub.access.keys import load_form_secret, load_signing_key
 from moldar.hub.access.passwords import Passwords, Throttle
+from moldar.hub.access.rates import make_rates
 from moldar.hub.clock import Clock, system_clock
 from moldar.hub.data.database import Database, make_private_directory
 from moldar.hub.data.upgrade import upgrade
@@ -23,9 +24,12 @@ from moldar.hub.registry.blobs import Blobs
 from moldar.hub.registry.copies import Copies
 from moldar.hub.registry.figures import Figures
 from moldar.hub.registry.garbage import Collected, Collector
+from moldar.hub.registry.immutable import ImmutableTags
 from moldar.hub.registry.manifests import Manifests
+from moldar.hub.registry.quotas import Quotas
 from moldar.hub.registry.readmes import Readmes
 from moldar.hub.registry.repositories import Repositories
+from moldar.hub.registry.retaining import Retention
 from moldar.hub.settings import SERVICE, HubSettings
 from moldar.hub.storage.files import BlobStorage, FileStorage
 from moldar.hub.upstreams import Upstreams
@@ -46,11 +50,14 @@ class Hub:
         self.policy = Policy(settings.allow_anonymous_push, _openness(settings, self.upstreams))
         self.passwords = Passwords(clock)
         self.throttle = Throttle(clock)
+        self.rates = make_rates(settings.rate_pulls, settings.rate_pushes, settings.rate_tokens, settings.rate_logins)
         self.accounts = Accounts(self.database, self.passwords, clock)
         self.bearer = BearerTokens(load_signing_key(settings.path("keys")), SERVICE, settings.token_lifetime, clock)
         self.form_secret = load_form_secret(settings.path("keys"))
         self.repositories = Repositories(self.database, clock, new_are_public=settings.new_repositories_public)
-        self.blobs = Blobs(self.database, self.storage, self.repositories, clock)
+        self.quotas = Quotas(self.database, settings.quota)
+        self.blobs = Blobs(self.database, self.storage, self.repositories, clock, self.quotas.admit)
+        self.immutable_tags = ImmutableTags(self.database)
         self.manifests = Manifests(
             self.database,
             self.repositories,
@@ -59,6 +66,7 @@ class Hub:
             allow_sparse=settings.allow_sparse,
         )
         self.copies = Copies(self.database, self.storage, clock, limit=settings.manifest_limit)
+        self.retention = Retention(self.database, clock)
         self.collector = Collector(self.database, self.storage, self.blobs, clock)
         self.readmes = Readmes(self.database, clock)
         self.figures = Figures(self.database, clock)
@@ -82,8 +90,10 @@ class Hub:
     def collect_garbage(self) -> Collected:
         """One garbage collection by the settings; ends early when the hub closes."""
         self.figures.flush()
-        self.copies.forget(self.settings.proxy_keep, self.closing)
-        return self.collector.collect(self.settings.gc_grace, self.settings.upload_lifetime, self.closing)
+        copies = self.copies.forget(self.settings.proxy_keep, self.closing)
+        retained = self.retention.run(self.closing)
+        found = self.collector.collect(self.settings.gc_grace, self.settings.upload_lifetime, self.closing)
+        return found._replace(tags=retained.tags, manifests=retained.manifests + copies)
 
     def close(self) -> None:
         self.closing.set()

@@ -29,6 +29,9 @@ class HubSettings:
     everyone or signed-in; empty means everyone, where the hub shows no credentials. `proxy_fresh`: how long a tag is
     believed before the upstream is asked again; `proxy_keep`: how long content is kept that nobody pulls, 0 for ever.
     `proxy_timeout`: how long an upstream may be silent.
+
+    `quota`: bytes that a namespace may hold unless it has a quota of its own, 0 for no limit. `rate_…`: how often an
+    account or address may do something, as `100/6h`; empty for no limit.
     """
 
     data: str
@@ -59,6 +62,11 @@ class HubSettings:
     proxy_fresh: int = 300
     proxy_keep: int = 30 * 24 * 3600
     proxy_timeout: float = 30
+    quota: int = 0
+    rate_pulls: str = ""
+    rate_pushes: str = ""
+    rate_tokens: str = ""
+    rate_logins: str = ""
 
     def __post_init__(self) -> None:
         if self.access_log not in LOG_FORMATS:

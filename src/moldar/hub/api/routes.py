@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Awaitable, Callable
 
 from moldar.hub.access.decisions import DELETE, PULL, PUSH, Principal, Verdict, decide, refusal
+from moldar.hub.access.rates import RateLimit, Rates, rate_key
 from moldar.hub.api.blobs import BlobRoutes
 from moldar.hub.api.calls import Call, Lookups, page_of
 from moldar.hub.api.manifests import ManifestRoutes
@@ -63,6 +64,7 @@ class RegistryApi:
             (RouteKind.TAGS, "GET"): (PULL, manifests.tags),
             (RouteKind.REFERRERS, "GET"): (PULL, manifests.referrers),
         }
+        self._limits = _limits(hub.rates)
         self._through = PullThrough(hub, self._lookups, manifests, blobs) if hub.upstreams else None
         self._allowed = {
             kind: ", ".join(sorted(method for (other, method) in self._endpoints if other is kind))
@@ -107,7 +109,14 @@ class RegistryApi:
         verdict = decide(principal, action, place, self._hub.policy)
         if verdict is not Verdict.ALLOWED:
             raise _Forbidden(refusal(verdict, principal), verdict)
+        if self._limits:
+            self._count(exchange, principal, route.kind)
         await endpoint(Call(exchange, repository, route.reference, principal))
+
+    def _count(self, exchange: Exchange, principal: Principal, kind: RouteKind) -> None:
+        limit = self._limits.get((kind, exchange.method))
+        if limit:
+            limit.take(rate_key(principal, exchange.address(self._hub.settings.external_url)))
 
     async def close(self) -> None:
         """Ends what goes on without a request."""
@@ -154,6 +163,16 @@ class RegistryApi:
             realm = exchange.base_url(self._hub.settings.external_url) + TOKEN_PATH
             headers["WWW-Authenticate"] = _challenge(realm, scopes, why)
         await exchange.respond(answer.status, headers, format_errors([body_error(answer)]))
+
+
+def _limits(rates: Rates) -> dict[tuple[RouteKind, str], RateLimit]:
+    """The limits by request: a pull is a manifest's GET; a push is a manifest's PUT, or the begin of an upload."""
+    wanted = {
+        (RouteKind.MANIFEST, "GET"): rates.pulls,
+        (RouteKind.MANIFEST, "PUT"): rates.pushes,
+        (RouteKind.UPLOADS, "POST"): rates.pushes,
+    }
+    return {key: limit for key, limit in wanted.items() if limit}
 
 
 class _Forbidden(Refusal):

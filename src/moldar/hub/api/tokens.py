@@ -11,6 +11,7 @@ import traceback
 from urllib.parse import parse_qs
 
 from moldar.hub.access.decisions import ACTIONS, ANONYMOUS, Grant, Principal, Verdict, decide, narrowed
+from moldar.hub.access.rates import rate_key
 from moldar.hub.api.calls import Lookups
 from moldar.hub.authentication import Authenticator, WrongCredentials
 from moldar.hub.exchange import ClientGone, Exchange, Receive, Scope, Send
@@ -58,6 +59,9 @@ class TokenEndpoint:
             wanted = exchange.query.get("scope", [])
         else:
             raise Refusal("UNSUPPORTED", headers={"Allow": "GET, POST"})
+        if self._hub.rates.tokens:
+            address = exchange.address(self._hub.settings.external_url)
+            self._hub.rates.tokens.take(rate_key(principal, address))
         grants = self._granted(principal, " ".join(wanted))
         token, issued = self._hub.bearer.issue(principal, grants)
         document = {

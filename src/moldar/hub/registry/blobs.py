@@ -5,6 +5,7 @@ row second, in one transaction, so that a row always has its bytes and garbage c
 """
 
 import uuid
+from collections.abc import Callable
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, select, update
@@ -19,6 +20,9 @@ from moldar.hub.refusals import Refusal
 from moldar.hub.registry.repositories import Repositories, repository_id
 from moldar.hub.storage.files import ALGORITHMS, BlobReader, BlobStorage, UploadWriter
 from moldar.image.model import Digest
+
+Admission = Callable[[Connection, str, Digest, int], None]
+"""Whether a repository may have a blob of that size, within the transaction that gives it: Refusal DENIED."""
 
 
 class Upload(NamedTuple):
@@ -42,7 +46,15 @@ class Held(NamedTuple):
 class Blobs:
     """The blobs of one hub's repositories."""
 
-    def __init__(self, database: Database, storage: BlobStorage, repositories: Repositories, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        storage: BlobStorage,
+        repositories: Repositories,
+        clock: Clock,
+        admit: Admission = lambda *_: None,
+    ) -> None:
+        self._admit = admit
         self._database = database
         self._storage = storage
         self._repositories = repositories
@@ -100,13 +112,17 @@ class Blobs:
             return list(connection.execute(query).scalars())
 
     def mount(self, repository: str, digest: Digest, source: str) -> int | None:
-        """Gives `repository` a blob that `source` holds: its size, or None when it holds none such."""
+        """Gives `repository` a blob that `source` holds: its size, or None when it holds none such.
+
+        Refusal DENIED when it is not admitted.
+        """
         if self.size(source, digest) is None:
             return None
         with self._database.writing(durable=False) as connection:
             size = self.size(source, digest)  # again: nothing can go now
             if size is None or self._storage.size(digest) is None:
                 return None
+            self._admit(connection, repository, digest, size)
             self._link(connection, repository, digest, size)
         return size
 
@@ -150,9 +166,10 @@ class Blobs:
             raise Refusal("BLOB_UPLOAD_UNKNOWN") from error
 
     def commit(self, upload: Upload, writer: UploadWriter, digest: Digest) -> int:
-        """Ends the session with a blob of the repository; gives its size. Refusal DIGEST_INVALID."""
+        """Ends the session with a blob of the repository; gives its size. Refusal DIGEST_INVALID, DENIED."""
         size = writer.seal(digest)
         with self._database.writing(durable=False) as connection:
+            self._admit(connection, upload.repository, digest, size)
             try:
                 writer.publish(digest)
             except FileNotFoundError as error:

@@ -16,8 +16,9 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from moldar.errors import CorruptData
 from moldar.hub.clock import Clock
 from moldar.hub.data.database import Database
-from moldar.hub.data.schema import MANIFEST_REFERENCES, MANIFESTS, REPOSITORIES, REPOSITORY_BLOBS, TAGS
+from moldar.hub.data.schema import MANIFEST_REFERENCES, MANIFEST_USE, MANIFESTS, REPOSITORIES, REPOSITORY_BLOBS, TAGS
 from moldar.hub.refusals import Refusal
+from moldar.hub.registry.immutable import refuse_deletion, refuse_move
 from moldar.hub.registry.repositories import Repositories, note_push, repository_id
 from moldar.image.model import (
     INDEX_TYPES,
@@ -90,7 +91,7 @@ class Manifests:
     ) -> Pushed:
         """Stores a manifest under `digest` (sha256 when None) and points `tags` at it.
 
-        Refusal: MANIFEST_INVALID, DIGEST_INVALID, MANIFEST_BLOB_UNKNOWN.
+        Refusal: MANIFEST_INVALID, DIGEST_INVALID, MANIFEST_BLOB_UNKNOWN, DENIED (a tag that is immutable).
         """
         manifest = self._checked(raw, media_type)
         algorithm = digest.partition(":")[0] if digest else "sha256"
@@ -103,6 +104,7 @@ class Manifests:
             number = self._repositories.ensure(connection, repository)
             if not self._allow_sparse:
                 self._check_references(connection, number, manifest)
+            refuse_move(connection, number, tags, actual)
             _store(connection, number, actual, manifest, now)
             for tag in tags:
                 _point(connection, number, tag, actual, now)
@@ -110,13 +112,12 @@ class Manifests:
         return Pushed(actual, manifest.subject.digest if manifest.subject else "", tags)
 
     def delete(self, repository: str, reference: str) -> None:
-        """Deletes a tag, or a manifest by digest with the tags that point at it. Refusal MANIFEST_UNKNOWN."""
+        """Deletes a tag, or a manifest by digest with the tags that point at it. Refusal MANIFEST_UNKNOWN, DENIED."""
         with self._database.writing() as connection:
             number = repository_id(connection, repository)
+            refuse_deletion(connection, number, reference)
             if ":" not in reference:
-                gone = connection.execute(
-                    delete(TAGS).where(TAGS.c.repository_id == number, TAGS.c.name == reference)
-                ).rowcount
+                gone = remove_tag(connection, number, reference, self._clock())
             else:
                 gone = remove(connection, number, reference, self._clock())
             if not gone:
@@ -219,6 +220,25 @@ def remove(connection: Connection, number: int, digest: str, now: int) -> bool:
     return gone
 
 
+def remove_tag(connection: Connection, number: int, tag: str, now: int) -> bool:
+    """Deletes a tag of repository `number` and notes when its manifest lost it; whether it was there."""
+    this = (TAGS.c.repository_id == number) & (TAGS.c.name == tag)
+    digest = connection.execute(select(TAGS.c.digest).where(this)).scalar()
+    if digest is None:
+        return False
+    connection.execute(delete(TAGS).where(this))
+    _note_untagged(connection, number, digest, now)
+    return True
+
+
+def _note_untagged(connection: Connection, number: int, digest: str, now: int) -> None:
+    connection.execute(
+        _insert(connection, MANIFEST_USE)
+        .values(repository_id=number, digest=digest, untagged=now)
+        .on_conflict_do_update(index_elements=["repository_id", "digest"], set_={"untagged": now})
+    )
+
+
 def _is_elsewhere(descriptor: Descriptor) -> bool:
     """Whether a layer need not be here: non-distributable, or fetched from URLs."""
     return "nondistributable" in descriptor.media_type or "foreign" in descriptor.media_type or bool(descriptor.urls)
@@ -252,6 +272,10 @@ def _store(connection: Connection, number: int, digest: Digest, manifest: Manife
 
 
 def _point(connection: Connection, number: int, tag: str, digest: Digest, now: int) -> None:
+    this = (TAGS.c.repository_id == number) & (TAGS.c.name == tag)
+    before = connection.execute(select(TAGS.c.digest).where(this)).scalar()
+    if before not in (None, digest):
+        _note_untagged(connection, number, str(before), now)
     connection.execute(
         _insert(connection, TAGS)
         .values(repository_id=number, name=tag, digest=digest, updated=now)

@@ -2,7 +2,10 @@
 
 from typing import NamedTuple
 
+from moldar.hub.web.language_keeping import KEEPING
+
 PORTUGUESE = {
+    **KEEPING,
     "A registry for container images": "Um registro de imagens de contêiner",
     "Access tokens": "Tokens de acesso",
     "Access tokens stand in for your password in scripts and on build servers. Each can be limited and revoked.": (
