@@ -8,6 +8,8 @@ from moldar.errors import UserMistake
 from moldar.hub import administration
 from moldar.hub.access.accounts import Account
 from moldar.hub.registry.garbage import Collected
+from moldar.hub.registry.quotas import Usage
+from moldar.hub.registry.retention import Going
 from moldar.hub.settings import HubSettings, Where, parse_listen, settings_of
 
 
@@ -54,10 +56,22 @@ def serve(
     audit_days: int = 180,
     metrics: str = "local",
     webhook_networks: Sequence[str] = (),
+    proxies: Sequence[str] = (),
+    mirror_of: str = "",
+    proxy_credentials: str = "",
+    proxy_pull: str = "",
+    proxy_fresh_seconds: int = 300,
+    proxy_keep_days: int = 30,
+    quota: int = 0,
+    rate_pulls: str = "",
+    rate_pushes: str = "",
+    rate_tokens: str = "",
+    rate_logins: str = "",
 ) -> int:
     """Run the hub until a signal ends it; 0. HostTrouble when the address is taken.
 
-    `access_log`: none, plain or json; `metrics`: local, token, public or off; UserMistake for another word.
+    `access_log`: none, plain or json; `metrics`: local, token, public or off; UserMistake for another word. A hub
+    that is the `mirror_of` another registry lets nobody sign up.
     """
     from moldar.hub.server import serve as run
 
@@ -72,7 +86,7 @@ def serve(
             external_url=public_url,
             new_repositories_public=not private_by_default,
             allow_anonymous_push=allow_anonymous_push,
-            allow_sign_up=allow_sign_up,
+            allow_sign_up=allow_sign_up and not mirror_of,
             allow_sparse=allow_sparse,
             tls_self_signed=tls == "self-signed",
             tls_certificate=tls_certificate and os.path.abspath(tls_certificate),
@@ -84,6 +98,17 @@ def serve(
             audit_days=audit_days,
             metrics=metrics,
             webhook_networks=tuple(webhook_networks),
+            proxies=tuple(proxies),
+            mirror_of=mirror_of,
+            proxy_credentials=proxy_credentials and os.path.abspath(proxy_credentials),
+            proxy_pull=proxy_pull,
+            proxy_fresh=proxy_fresh_seconds,
+            proxy_keep=proxy_keep_days * 86400,
+            quota=quota,
+            rate_pulls=rate_pulls,
+            rate_pushes=rate_pushes,
+            rate_tokens=rate_tokens,
+            rate_logins=rate_logins,
         )
     )
     return 0
@@ -92,6 +117,21 @@ def serve(
 def collect_garbage(data: Where, *, grace_hours: int = 24, dry_run: bool = False) -> Collected:
     """Free what nothing needs any more, also beside a running hub; `dry_run` only tells. NotFound."""
     return administration.collect_garbage(data, grace=grace_hours * 3600, dry_run=dry_run)
+
+
+def apply_retention(data: Where, repository: str = "", *, dry_run: bool = False) -> Sequence[tuple[str, Going]]:
+    """Let go of what the retention rules do not keep: repositories with what goes; `dry_run` only tells. NotFound."""
+    return administration.apply_retention(data, repository, dry_run=dry_run)
+
+
+def set_quota(data: Where, namespace: str, limit: int | None) -> None:
+    """How many bytes a namespace may hold: 0 for no limit, None for the server's default; NotFound."""
+    administration.set_quota(data, namespace, limit)
+
+
+def quotas(data: Where, namespace: str = "") -> Sequence[Usage]:
+    """What one namespace, or all with a quota of their own, use and may use; NotFound."""
+    return administration.list_quotas(data, namespace)
 
 
 def add_user(data: Where, name: str, password: str, *, admin: bool = False) -> None:

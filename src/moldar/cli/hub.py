@@ -53,6 +53,17 @@ def serve(arguments: Arguments) -> int:
         audit_days=arguments.number("audit-days"),
         metrics=arguments.text("metrics"),
         webhook_networks=tuple(arguments.many("webhook-allow")),
+        proxies=tuple(arguments.many("proxy")),
+        mirror_of=arguments.text("mirror-of"),
+        proxy_credentials=arguments.text("proxy-credentials"),
+        proxy_pull=arguments.text("proxy-pull"),
+        proxy_fresh_seconds=arguments.number("proxy-fresh"),
+        proxy_keep_days=arguments.number("proxy-keep"),
+        quota=_size(arguments.text("quota"), "--quota"),
+        rate_pulls=arguments.text("rate-pulls"),
+        rate_pushes=arguments.text("rate-pushes"),
+        rate_tokens=arguments.text("rate-tokens"),
+        rate_logins=arguments.text("rate-logins"),
     )
 
 
@@ -63,6 +74,8 @@ def collect_garbage(arguments: Arguments) -> int:
     dry_run = arguments.on("dry-run")
     found = hubs.collect_garbage(_data(arguments), grace_hours=arguments.number("gc-grace"), dry_run=dry_run)
     rows = [
+        ("Tags let go by retention rules", str(found.tags)),
+        ("Manifests let go", str(found.manifests)),
         ("Expired uploads", str(found.uploads)),
         ("Blobs let go by repositories", str(found.holds)),
         ("Blobs deleted", str(found.blobs)),
@@ -71,6 +84,48 @@ def collect_garbage(arguments: Arguments) -> int:
     ]
     print(tables.table(("WOULD BE COLLECTED" if dry_run else "COLLECTED", ""), rows))
     return 0
+
+
+def retention(arguments: Arguments) -> int:
+    from moldar.app import hubs
+    from moldar.cli import tables
+
+    name = arguments.positional[0] if arguments.positional else ""
+    dry_run = arguments.on("dry-run")
+    going = hubs.apply_retention(_data(arguments), name, dry_run=dry_run)
+    rows = [
+        (
+            f"{repository}:{one.tag}" if one.tag else f"{repository}@{one.digest[:19]}",
+            tables.ago(one.seen),
+            tables.ago(one.pulled) if one.pulled else "never",
+            one.reason,
+        )
+        for repository, one in going
+    ]
+    print(tables.table(("WOULD GO" if dry_run else "GONE", "PUSHED", "PULLED", "WHY"), rows))
+    return 0
+
+
+def quota(arguments: Arguments) -> int:
+    from moldar.app import hubs
+    from moldar.cli import tables
+
+    name, *rest = (*arguments.positional, "") if not arguments.positional else arguments.positional
+    if rest and rest[0]:
+        limit = {"default": None, "none": 0}.get(rest[0], -1)
+        hubs.set_quota(_data(arguments), name, _size(rest[0], "the quota") if limit == -1 else limit)
+    rows = [
+        (usage.namespace, tables.size(usage.used), tables.size(usage.limit) if usage.limit else "no limit of its own")
+        for usage in hubs.quotas(_data(arguments), name)
+    ]
+    print(tables.table(("NAMESPACE", "USES", "MAY USE"), rows))
+    return 0
+
+
+def _size(text: str, what: str) -> int:
+    from moldar.cli.build_options import size_in_bytes
+
+    return size_in_bytes(text, what) if text else 0
 
 
 def add_user(arguments: Arguments) -> int:
@@ -134,6 +189,21 @@ STORAGE = (
 )
 STDIN = Flag("password-stdin", "", "bool", help="Take the password from stdin")
 GRACE = Flag("gc-grace", "", "int", "24", "HOURS", "How long a blob that nothing refers to is kept")
+PROXY = (
+    Flag("proxy", "", "list", value="NAME[=URL]", help="Keep copies of a registry below its name (docker.io)"),
+    Flag("mirror-of", "", "string", value="NAME", help="Also look there for names that are not here; no sign-up"),
+    Flag("proxy-credentials", "", "string", value="FILE", help="Our accounts there, as docker login writes them"),
+    Flag("proxy-pull", "", "string", value="WHO", help="Who may pull through: everyone, signed-in"),
+    Flag("proxy-fresh", "", "int", "300", "SECONDS", "How long a tag is believed before asking again"),
+    Flag("proxy-keep", "", "int", "30", "DAYS", "How long copies are kept that nobody pulls; 0 for ever"),
+)
+LIMITS = (
+    Flag("quota", "", "string", value="SIZE", help="How much each namespace may hold (10g); others by hub quota"),
+    Flag("rate-pulls", "", "string", value="RATE", help="Pulls of an account or address: 100/6h"),
+    Flag("rate-pushes", "", "string", value="RATE", help="Uploads and pushes of an account or address: 60/m"),
+    Flag("rate-tokens", "", "string", value="RATE", help="Requests for tokens of an account or address"),
+    Flag("rate-logins", "", "string", value="RATE", help="Sign-ins from an address"),
+)
 COMMANDS = (
     Command(
         ("hub", "serve"),
@@ -160,6 +230,8 @@ COMMANDS = (
             Flag("metrics", "", "string", "local", "READERS", "Who may read /metrics: local, token, public, off"),
             Flag("webhook-allow", "", "list", value="NETWORK", help="Webhooks may point there, though not public"),
             Flag("access-log", "", "string", "none", "FORMAT", "A line per request on stderr: none, plain, json"),
+            *PROXY,
+            *LIMITS,
         ),
         0,
         0,
@@ -172,6 +244,24 @@ COMMANDS = (
         (DATA, DATABASE, *STORAGE, GRACE, Flag("dry-run", "", "bool", help="Only say what would be collected")),
         0,
         0,
+    ),
+    Command(
+        ("hub", "retention"),
+        "[OPTIONS] [REPOSITORY]",
+        "Let go of what the retention rules do not keep, also beside a running hub",
+        retention,
+        (DATA, Flag("dry-run", "", "bool", help="Only say what would go, and why")),
+        0,
+        1,
+    ),
+    Command(
+        ("hub", "quota"),
+        "[OPTIONS] [NAMESPACE [SIZE|none|default]]",
+        "Show or set how much a namespace may hold",
+        quota,
+        (DATA,),
+        0,
+        2,
     ),
     Command(
         ("hub", "user", "add"),

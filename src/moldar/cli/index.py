@@ -44,6 +44,8 @@ COMMANDS: dict[str, Entry] = {
     "container stop": Entry("containers", "Stop one or more running containers"),
     "container wait": Entry("containers", "Block until containers stop, then print their exit codes"),
     "hub gc": Entry("hub", "Free the space of what nothing refers to, also beside a running hub"),
+    "hub quota": Entry("hub", "Show or set how much a namespace may hold"),
+    "hub retention": Entry("hub", "Let go of what the retention rules do not keep, also beside a running hub"),
     "hub serve": Entry("hub", "Run our registry and hub"),
     "hub token create": Entry("hub", "Make a personal access token"),
     "hub user add": Entry("hub", "Add an account to the hub"),

@@ -13,8 +13,11 @@ from moldar.hub.access.accounts import AccessToken, Account, Accounts
 from moldar.hub.access.audit import COMMAND_LINE
 from moldar.hub.access.passwords import Passwords
 from moldar.hub.clock import system_clock
-from moldar.hub.data.database import make_private_directory
+from moldar.hub.data.database import Database, make_private_directory
 from moldar.hub.registry.garbage import Collected
+from moldar.hub.registry.quotas import Quotas, Usage
+from moldar.hub.registry.retaining import Retention
+from moldar.hub.registry.retention import Going, Rule
 from moldar.hub.services import Hub, open_database
 from moldar.hub.settings import Where, settings_of
 
@@ -83,14 +86,47 @@ def revoke_token(data: Where, user: str, token_id: int) -> None:
 def collect_garbage(data: Where, *, grace: int = DAY, dry_run: bool = False) -> Collected:
     """Collects garbage, also beside a server; with `dry_run` only says what that would do. Raises NotFound."""
     _require(data)
-    settings = replace(settings_of(data), gc_grace=grace)
+    settings = replace(settings_of(data), gc_grace=grace, proxy_keep=0)  # how long copies are kept, the server knows
     hub = Hub(settings)
     try:
         if dry_run:
-            return hub.collector.preview(grace, settings.upload_lifetime)
+            found = hub.collector.preview(grace, settings.upload_lifetime)
+            going = [one for name in hub.retention.repositories() for one in hub.retention.preview(name)]
+            tags = sum(1 for one in going if one.tag)
+            return found._replace(tags=tags, manifests=len(going) - tags)
         return hub.collect_garbage()
     finally:
         hub.close()
+
+
+def apply_retention(data: Where, repository: str = "", *, dry_run: bool = False) -> list[tuple[str, Going]]:
+    """Lets go of what the retention rules (of one repository, or all) do not keep; with `dry_run` only says what.
+
+    Gives repositories with what went, or would go. Also beside a server. Raises NotFound.
+    """
+    with _database(data) as database:
+        retention = Retention(database, system_clock)
+        names = [name for name in retention.repositories() if not repository or name == repository]
+        if repository and not names:
+            raise NotFound(f"no rule is about {repository}", hint="its settings page on the hub makes one")
+        going = [(name, one) for name in names for one in retention.preview(name)]
+        if not dry_run:
+            for name in names:
+                retention.apply(name, retention.rule_for(name) or Rule())
+        return going
+
+
+def set_quota(data: Where, namespace: str, limit: int | None) -> None:
+    """How many bytes a namespace may hold: 0 for no limit, None for the server's default. Raises NotFound."""
+    with _database(data) as database:
+        Quotas(database).set_limit(namespace, limit)
+
+
+def list_quotas(data: Where, namespace: str = "") -> list[Usage]:
+    """The namespaces with a quota of their own, or one, with what they use. Raises NotFound."""
+    with _database(data) as database:
+        quotas = Quotas(database)
+        return [quotas.usage(namespace)] if namespace else list(quotas.own_limits())
 
 
 def _account(accounts: Accounts, name: str) -> Account:
@@ -102,10 +138,16 @@ def _account(accounts: Accounts, name: str) -> Account:
 
 @contextmanager
 def _accounts(data: Where) -> Iterator[Accounts]:
+    with _database(data) as database:
+        yield Accounts(database, Passwords(system_clock), system_clock)
+
+
+@contextmanager
+def _database(data: Where) -> Iterator[Database]:
     _require(data)
     database = open_database(settings_of(data))
     try:
-        yield Accounts(database, Passwords(system_clock), system_clock)
+        yield database
     finally:
         database.close()
 

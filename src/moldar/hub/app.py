@@ -39,7 +39,7 @@ class HubApp:
         self._tokens = TokenEndpoint(hub, authenticator)
         self._monitoring = Monitoring(hub, authenticator)
         routes = web_routes(hub, authenticator)
-        self._pages = Starlette(routes=routes, lifespan=_lifespan(hub))
+        self._pages = Starlette(routes=routes, lifespan=_lifespan(hub, self._api))
         self._metrics = hub.metrics
         self._patterns = {route.endpoint: route.path for route in routes if isinstance(route, Route)}
 
@@ -92,7 +92,7 @@ class HubApp:
             scope[ROUTE] = self._patterns.get(scope["endpoint"], "other") if "endpoint" in scope else "other"
 
 
-def _lifespan(hub: Hub) -> Callable[[Starlette], contextlib.AbstractAsyncContextManager[None]]:
+def _lifespan(hub: Hub, api: RegistryApi) -> Callable[[Starlette], contextlib.AbstractAsyncContextManager[None]]:
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         await hub.in_thread(hub.blobs.expire_uploads, hub.settings.upload_lifetime)
@@ -103,6 +103,7 @@ def _lifespan(hub: Hub) -> Callable[[Starlette], contextlib.AbstractAsyncContext
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await api.close()
         await hub.in_thread(hub.figures.flush)
         await hub.database.close_in_loop()
 

@@ -5,6 +5,7 @@ import asyncio
 from moldar.hub.access.accounts import TOKEN_PREFIX, Account
 from moldar.hub.access.decisions import ANONYMOUS, Principal
 from moldar.hub.access.passwords import MAXIMUM_LENGTH
+from moldar.hub.access.rates import address_key
 from moldar.hub.data.remembering import Remembered
 from moldar.hub.exchange import Exchange
 from moldar.hub.refusals import Refusal
@@ -76,6 +77,8 @@ class Authenticator:
             if stored and self._hub.passwords.remembers(stored.password_hash, password):
                 account = accounts.with_password(name, password)
             else:
+                if self._hub.rates.logins:
+                    self._hub.rates.logins.take(address_key(address))
                 account = await self._hub.in_hashing_thread(accounts.with_password, name, password)
             if account is None:
                 await self._failed(name, address, "password")

@@ -193,6 +193,30 @@ class Exchange:
         if not sent:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
+    async def relay(self, status: int, headers: Mapping[str, str], size: int, chunks: AsyncIterator[bytes]) -> None:
+        """As `stream`, from `chunks` that are still coming in; begins with the first of them."""
+        raw = [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
+        raw += [*_ALWAYS, (b"content-length", b"%d" % size)]
+        gone: asyncio.Future[None] | None = None
+        sent = 0
+        try:
+            async for data in chunks:
+                if gone is None:
+                    self.started = True
+                    await self._send({"type": "http.response.start", "status": status, "headers": raw})
+                    gone = asyncio.ensure_future(self._until_gone())
+                sent += len(data)
+                await self._send({"type": "http.response.body", "body": data, "more_body": sent < size})
+                if gone.done():
+                    return
+        finally:
+            if gone is not None:
+                gone.cancel()
+        if not sent:
+            self.started = True
+            await self._send({"type": "http.response.start", "status": status, "headers": raw})
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
     async def _until_gone(self) -> None:
         while (await self._receive())["type"] == "http.request":
             await asyncio.sleep(0)

@@ -35,12 +35,10 @@ class Refusal(MoldarError):
 
 
 class TooManyAttempts(Refusal):
-    """Too many failed sign-ins; `wait` seconds remain until the next one is looked at."""
+    """Too many failed sign-ins, or too much else; `wait` seconds remain until the next one is looked at."""
 
-    def __init__(self, wait: int) -> None:
-        super().__init__(
-            "TOOMANYREQUESTS", "too many failed attempts; wait a while", headers={"Retry-After": str(max(wait, 1))}
-        )
+    def __init__(self, wait: int, message: str = "too many failed attempts; wait a while") -> None:
+        super().__init__("TOOMANYREQUESTS", message, headers={"Retry-After": str(max(wait, 1))})
         self.wait = max(wait, 1)
 
 

@@ -20,6 +20,7 @@ from moldar.hub.access.keys import FileKeys, SharedKeys, load_form_secret, load_
 from moldar.hub.access.organisations import Organisations
 from moldar.hub.access.passwords import Passwords, Throttle
 from moldar.hub.access.principals import Principals
+from moldar.hub.access.rates import make_rates
 from moldar.hub.access.robots import Robots
 from moldar.hub.access.teams import Teams
 from moldar.hub.clock import Clock, system_clock
@@ -28,15 +29,20 @@ from moldar.hub.data.database import Database, make_private_directory
 from moldar.hub.data.upgrade import upgrade
 from moldar.hub.metrics import Metrics
 from moldar.hub.registry.blobs import Blobs
+from moldar.hub.registry.copies import Copies
 from moldar.hub.registry.events import Outbox
 from moldar.hub.registry.figures import Figures
 from moldar.hub.registry.garbage import Collected, Collector
+from moldar.hub.registry.immutable import ImmutableTags
 from moldar.hub.registry.manifests import Manifests
 from moldar.hub.registry.overview import Overview
+from moldar.hub.registry.quotas import Quotas
 from moldar.hub.registry.readmes import Readmes
 from moldar.hub.registry.repositories import Repositories
+from moldar.hub.registry.retaining import Retention
 from moldar.hub.settings import SERVICE, HubSettings
 from moldar.hub.storage.opening import open_storage
+from moldar.hub.upstreams import Upstreams
 from moldar.hub.webhooks.courier import Courier
 from moldar.hub.webhooks.hooks import Hooks
 
@@ -57,9 +63,11 @@ class Hub:
         except BaseException:
             self.database.close()
             raise
-        self.policy = Policy(settings.allow_anonymous_push)
+        self.upstreams = settings.upstreams()
+        self.policy = Policy(settings.allow_anonymous_push, _openness(settings, self.upstreams))
         self.passwords = Passwords(clock)
         self.throttle = Throttle(clock)
+        self.rates = make_rates(settings.rate_pulls, settings.rate_pushes, settings.rate_tokens, settings.rate_logins)
         self.accounts = Accounts(self.database, self.passwords, clock)
         keys = SharedKeys(self.database) if self.database.is_remote else FileKeys(settings.path("keys"))
         self.bearer = BearerTokens(load_signing_key(keys), SERVICE, settings.token_lifetime, clock)
@@ -70,7 +78,9 @@ class Hub:
         self.robots = Robots(self.database, clock)
         self.audit = AuditLog(self.database, clock)
         self.repositories = Repositories(self.database, clock, new_are_public=settings.new_repositories_public)
-        self.blobs = Blobs(self.database, self.storage, self.repositories, clock)
+        self.quotas = Quotas(self.database, settings.quota)
+        self.blobs = Blobs(self.database, self.storage, self.repositories, clock, self.quotas.admit)
+        self.immutable_tags = ImmutableTags(self.database)
         self.outbox = Outbox(clock, settings.external_url)
         self.hooks = Hooks(self.database, self.outbox, clock)
         self.courier = Courier(self.database, self.outbox, clock, self.metrics, in_thread=self.in_thread)
@@ -82,6 +92,8 @@ class Hub:
             limit=settings.manifest_limit,
             allow_sparse=settings.allow_sparse,
         )
+        self.copies = Copies(self.database, self.storage, clock, limit=settings.manifest_limit, outbox=self.outbox)
+        self.retention = Retention(self.database, clock)
         self.collector = Collector(self.database, self.storage, self.blobs, clock)
         self.readmes = Readmes(self.database, clock)
         self.figures = Figures(self.database, clock)
@@ -105,6 +117,9 @@ class Hub:
 
     def collect_garbage(self) -> Collected:
         """One garbage collection by the settings; ends early when the hub closes."""
+        self.figures.flush()
+        copies = self.copies.forget(self.settings.proxy_keep, self.closing)
+        retained = self.retention.run(self.closing)
         found = self.collector.collect(self.settings.gc_grace, self.settings.upload_lifetime, self.closing)
         with contextlib.suppress(HostTrouble):  # a disk that is full
             self.overview.note_collection(found)
@@ -113,7 +128,7 @@ class Hub:
         self.metrics.count("gc_blobs", amount=found.blobs)
         self.metrics.count("gc_bytes", amount=found.size)
         self.metrics.set("gc_last", self.clock())
-        return found
+        return found._replace(tags=retained.tags, manifests=retained.manifests + copies)
 
     def close(self) -> None:
         self.closing.set()
@@ -122,6 +137,13 @@ class Hub:
         self._hashing.shutdown(cancel_futures=True)
         self.storage.close()
         self.database.close()
+
+
+def _openness(settings: HubSettings, upstreams: Upstreams) -> dict[str, bool]:
+    """Whether everyone may pull through: by the settings, else where nobody's credentials are shown for it."""
+    if settings.proxy_pull:
+        return {upstream.name: settings.proxy_pull == "everyone" for upstream in upstreams}
+    return {upstream.name: not upstream.username for upstream in upstreams}
 
 
 def open_database(settings: HubSettings) -> Database:

@@ -2,12 +2,15 @@
 
 import ipaddress
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from moldar.errors import UserMistake
+from moldar.errors import HostTrouble, UserMistake
+from moldar.hub.upstreams import Upstreams, parse_upstreams
 
 LOG_FORMATS = ("none", "plain", "json")
 METRICS_READERS = ("local", "token", "public", "off")
+PULLERS = ("", "everyone", "signed-in")
 SERVICE = "moldar-hub"
 """The `service` of the token protocol, and the audience of the tokens."""
 
@@ -29,6 +32,15 @@ class HubSettings:
     `gc_interval`: the pause between two garbage collections, 0 for none;
     `gc_grace`: how long a blob that nothing refers to is kept. `audit_days`: for how many days lines of the audit log
     are kept, 0 for ever. Times are in seconds, sizes in bytes.
+
+    `proxies`: upstream registries, each `NAME` or `NAME=URL`; `mirror_of`: the upstream that answers for names
+    which are not here; `proxy_credentials`: a file as docker login writes it. `proxy_pull`: who may pull through,
+    everyone or signed-in; empty means everyone, where the hub shows no credentials. `proxy_fresh`: how long a tag is
+    believed before the upstream is asked again; `proxy_keep`: how long content is kept that nobody pulls, 0 for ever.
+    `proxy_timeout`: how long an upstream may be silent.
+
+    `quota`: bytes that a namespace may hold unless it has a quota of its own, 0 for no limit. `rate_…`: how often an
+    account or address may do something, as `100/6h`; empty for no limit.
     """
 
     data: str
@@ -64,6 +76,18 @@ class HubSettings:
     gc_grace: int = 24 * 3600
     stop_timeout: int = 10
     audit_days: int = 180
+    proxies: Sequence[str] = ()
+    mirror_of: str = ""
+    proxy_credentials: str = ""
+    proxy_pull: str = ""
+    proxy_fresh: int = 300
+    proxy_keep: int = 30 * 24 * 3600
+    proxy_timeout: float = 30
+    quota: int = 0
+    rate_pulls: str = ""
+    rate_pushes: str = ""
+    rate_tokens: str = ""
+    rate_logins: str = ""
 
     def __post_init__(self) -> None:
         if self.access_log not in LOG_FORMATS:
@@ -79,10 +103,29 @@ class HubSettings:
             raise UserMistake("a certificate and its key belong together", hint="give --tls-cert and --tls-key")
         if self.tls_self_signed and self.tls_certificate:
             raise UserMistake("either a certificate of your own or a self-signed one")
+        if self.proxy_pull not in PULLERS:
+            raise UserMistake(f"unknown --proxy-pull {self.proxy_pull!r}", hint="everyone or signed-in")
+        if self.mirror_of and (self.allow_anonymous_push or self.allow_sign_up):
+            # Whoever could take a name of the upstream's would answer for it: names must be the operator's to give.
+            raise UserMistake(
+                "a mirror's names must not be anybody's to take",
+                hint="with --mirror-of, leave out --allow-anonymous-push and make the accounts yourself",
+            )
 
     @property
     def sqlalchemy_url(self) -> str:
         return self.database_url or f"sqlite:///{os.path.join(os.path.abspath(self.data), 'hub.db')}"
+
+    def upstreams(self) -> Upstreams:
+        """The upstream registries. UserMistake when they make no sense, HostTrouble without their credentials."""
+        text = ""
+        if self.proxy_credentials:
+            try:
+                with open(self.proxy_credentials, encoding="utf-8") as file:
+                    text = file.read()
+            except (OSError, UnicodeDecodeError) as error:
+                raise HostTrouble(f"cannot read the credentials in {self.proxy_credentials}: {error}") from error
+        return parse_upstreams(self.proxies, self.mirror_of, text)
 
     @property
     def secure_cookies(self) -> bool:

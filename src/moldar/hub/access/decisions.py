@@ -7,6 +7,8 @@ A principal is an account together with the limits of the credential that it cam
 - elsewhere what its roles say: `read` is to pull, `write` to push too, `admin` everything in the repositories named;
 - pull from every public repository, as anyone may without an account;
 - as a robot: what its credential says, in the namespace that it works for;
+- in the namespace of an upstream (`docker.io/…`), which holds copies: nobody pushes, administrators delete, and pull
+  everyone or all who are signed in, as the hub is set up;
 - with `allow_anonymous_push`, everyone everything in namespaces that belong to no account (private repositories
   excepted).
 
@@ -17,7 +19,8 @@ not exist get the same answer.
 
 import enum
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from moldar.hub.refusals import Refusal
@@ -111,16 +114,24 @@ class Verdict(enum.Enum):
     ANOTHER_TOKEN = "another token"
     HIDDEN = "hidden"
     DENIED = "denied"
+    COPY = "copy"
 
 
 class Policy(NamedTuple):
     """The settings that decisions depend on."""
 
     allow_anonymous_push: bool = False
+    upstreams: Mapping[str, bool] = MappingProxyType({})
+    """The namespaces that hold copies of other registries, with whether everyone may pull from them."""
+
+    def holds_copies(self, repository: str) -> bool:
+        return bool(self.upstreams) and repository.partition("/")[0] in self.upstreams
 
 
 def decide(principal: Principal, action: str, place: Place, policy: Policy) -> Verdict:
     """Whether `principal` may do `action` in the repository, and how to say no."""
+    if action == PUSH and policy.holds_copies(place.name):
+        return Verdict.COPY
     if action in rights(ANONYMOUS, place, policy):
         return Verdict.ALLOWED
     if action in rights(principal, place, policy):
@@ -134,6 +145,8 @@ def decide(principal: Principal, action: str, place: Place, policy: Policy) -> V
 
 def rights(principal: Principal, place: Place, policy: Policy) -> frozenset[str]:
     """What the account may do in the repository, whatever its credential's limits."""
+    if policy.holds_copies(place.name):
+        return _rights_in_copies(principal, place.name, policy)
     if principal.is_admin or owns(principal, place.name):
         return frozenset(ACTIONS)
     if policy.allow_anonymous_push and not place.belongs_to_account and (place.is_public or not place.exists):
@@ -152,6 +165,13 @@ def holds(principal: Principal, namespace: str) -> bool:
     return namespace in (principal.name, principal.robot_of) or any(
         membership.is_owner and membership.organisation == namespace for membership in principal.memberships
     )
+
+
+def _rights_in_copies(principal: Principal, repository: str, policy: Policy) -> frozenset[str]:
+    if principal.is_admin:
+        return frozenset({PULL, DELETE})
+    is_open = policy.upstreams[repository.partition("/")[0]]
+    return frozenset({PULL}) if is_open or not principal.is_anonymous else frozenset()
 
 
 def owns(principal: Principal, repository: str) -> bool:
@@ -214,6 +234,8 @@ def refusal(verdict: Verdict, principal: Principal) -> Refusal:
     """The answer of the registry for a verdict other than ALLOWED."""
     if verdict is Verdict.DENIED or (verdict is Verdict.ANOTHER_TOKEN and principal.scheme == "basic"):
         return Refusal("DENIED")
+    if verdict is Verdict.COPY:
+        return Refusal("DENIED", "this namespace holds copies of another registry: push to one of your own")
     if verdict is Verdict.HIDDEN:
         return Refusal("NAME_UNKNOWN")
     return Refusal("UNAUTHORIZED")

@@ -8,6 +8,7 @@ from moldar.hub.api.calls import Call, Lookups, digest_in
 from moldar.hub.exchange import Exchange
 from moldar.hub.refusals import Refusal
 from moldar.hub.registry.blobs import Held, Upload
+from moldar.hub.registry.quotas import over_quota
 from moldar.hub.services import Hub
 from moldar.hub.storage.contract import UploadWriter
 from moldar.image.model import Digest
@@ -100,6 +101,9 @@ class BlobRoutes:
         digest = digest_in(text) if text is not None and mount is None else None
         algorithm = digest.partition(":")[0] if digest else exchange.parameter("digest-algorithm") or "sha256"
         account = call.principal.account_id or None
+        usage = self._hub.quotas.room(call.repository, digest)
+        if usage and not usage.room:
+            raise over_quota(usage, 0)
         upload = await self._hub.in_thread(self._hub.blobs.begin, call.repository, account, algorithm)
         if digest is None:
             await exchange.respond(202, self._session_headers(upload, 0))
@@ -160,10 +164,10 @@ class BlobRoutes:
     async def _receive_and_commit(self, exchange: Exchange, upload: Upload, digest: Digest) -> None:
         writer = await self._hold(upload)
         try:
-            await self._receive(exchange, upload, writer)
+            await self._receive(exchange, upload, writer, digest)
             await self._hub.in_thread(self._hub.blobs.commit, upload, writer, digest)
         except Refusal as refusal:
-            if refusal.code == "DIGEST_INVALID":  # these bytes will never be that blob
+            if refusal.code in ("DIGEST_INVALID", "DENIED"):  # these bytes will never be that blob
                 await self._hub.in_thread(self._hub.blobs.cancel, upload)
             raise
         finally:
@@ -185,12 +189,20 @@ class BlobRoutes:
                     raise
             await asyncio.sleep(0.05)
 
-    async def _receive(self, exchange: Exchange, upload: Upload, writer: UploadWriter) -> None:
+    async def _receive(
+        self, exchange: Exchange, upload: Upload, writer: UploadWriter, digest: Digest | None = None
+    ) -> None:
         """Takes in a body. What came before a client went away stays; it may go on from there."""
         end = self._expected_end(exchange, upload, writer.offset)
+        usage = self._hub.quotas.room(upload.repository, digest)
+        size = writer.offset + (exchange.content_length or 0)
+        if usage and size > (usage.room or 0):
+            raise over_quota(usage, size)
         self._hub.metrics.uploads_in_flight += 1
         try:
             async for data in exchange.chunks():
+                if usage and writer.offset + len(data) > (usage.room or 0):
+                    raise over_quota(usage, 0)
                 if end is not None and writer.offset + len(data) > end:
                     raise Refusal("SIZE_INVALID", "the body is longer than its Content-Range")
                 writer.write(data)

@@ -21,12 +21,13 @@ _KEPT_MANIFEST = 256 * 1024
 
 
 class Call(NamedTuple):
-    """A request that has been allowed."""
+    """A request that has been allowed. `headers`: what a manifest's answer says besides, encoded."""
 
     exchange: Exchange
     repository: str
     reference: str
     principal: Principal
+    headers: list[tuple[bytes, bytes]] = []  # noqa: RUF012  (nobody changes it)
 
     def actor(self, external_url: str) -> Actor:
         """Who to name in the audit log."""
@@ -58,6 +59,19 @@ class Lookups:
             found = self._hub.repositories.place(name)
             self._places.put(name, found, generation)
         return found
+
+    def meant(self, repository: str) -> str:
+        """The name under which a pull of `repository` finds it: an upstream's in full, or as it is.
+
+        A name that nothing here has, nor an account could give, is the root upstream's.
+        """
+        upstream, root = self._hub.upstreams.of(repository), self._hub.upstreams.root
+        if upstream:
+            return upstream.local_name(upstream.remote_name(repository))
+        if root is None:
+            return repository
+        place = self.place(repository)[0]
+        return repository if place.exists or place.belongs_to_account else root.local_name(repository)
 
     def may_pull(self, principal: Principal, name: str) -> bool:
         return decide(principal, PULL, self.place(name)[0], self._hub.policy) is Verdict.ALLOWED

@@ -41,12 +41,14 @@ class ManifestRoutes:
             self._lookups.require(call.repository)
             raise Refusal("MANIFEST_UNKNOWN", detail={"reference": reference[:300]})
         if exchange.has_matching_etag(answer.etag):
-            await exchange.respond(304, {"ETag": answer.etag, DIGEST_HEADER: answer.stored.digest})
+            headers = {"ETag": answer.etag, DIGEST_HEADER: answer.stored.digest}
+            await exchange.respond(304, headers, repeated=[(k.decode(), v.decode()) for k, v in call.headers])
             return
         body = b"" if exchange.method == "HEAD" else answer.stored.content
-        if body and answer.stored.media_type in MANIFEST_TYPES:
-            self._hub.figures.note_pull(call.repository)
-        await exchange.respond_raw(200, answer.headers, body)
+        if body:
+            is_image = answer.stored.media_type in MANIFEST_TYPES
+            self._hub.figures.note_pull(call.repository, answer.stored.digest, is_image=is_image)
+        await exchange.respond_raw(200, answer.headers + call.headers if call.headers else answer.headers, body)
 
     async def put(self, call: Call) -> None:
         """By tag, or by digest with tags as parameters (end-7a, 7b)."""

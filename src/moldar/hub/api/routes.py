@@ -1,7 +1,8 @@
 """The registry's HTTP API (distribution-spec 1.1, with what its main branch adds): from routes to services.
 
-Every request takes the same way: route, name, principal, decision, then the endpoint's own function in `api_blobs`,
-`api_manifests` or here. Every refusal takes the way back through `_refuse`.
+Every request takes the same way: route, name, principal, decision, then the endpoint's own function in `blobs`,
+`manifests` or here; for copies of other registries' content `through` comes first. Every refusal takes the way back
+through `_refuse`.
 """
 
 import json
@@ -12,9 +13,11 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from moldar.hub.access.decisions import DELETE, PULL, PUSH, Principal, Verdict, decide, refusal
+from moldar.hub.access.rates import RateLimit, Rates, rate_key
 from moldar.hub.api.blobs import BlobRoutes
 from moldar.hub.api.calls import Call, Lookups, page_of
 from moldar.hub.api.manifests import ManifestRoutes
+from moldar.hub.api.through import PullThrough
 from moldar.hub.authentication import Authenticator, WrongCredentials
 from moldar.hub.exchange import PRINCIPAL, ROUTE, ClientGone, Exchange, Receive, Scope, Send
 from moldar.hub.refusals import Refusal, body_error, refusal_for
@@ -67,7 +70,7 @@ class RegistryApi:
 
     def __init__(self, hub: Hub, authenticator: Authenticator) -> None:
         self._hub = hub
-        self._count = hub.metrics.answered
+        self._measure = hub.metrics.answered
         self._authenticator = authenticator
         self._lookups = Lookups(hub)
         blobs = BlobRoutes(hub, self._lookups)
@@ -89,6 +92,8 @@ class RegistryApi:
             (RouteKind.REFERRERS, "GET"): (PULL, manifests.referrers),
         }
         self._endpoints = {key: (*found, _PATTERNS[key[0]]) for key, found in endpoints.items()}
+        self._limits = _limits(hub.rates)
+        self._through = PullThrough(hub, self._lookups, manifests, blobs) if hub.upstreams else None
         self._allowed = {
             kind: ", ".join(sorted(method for (other, method) in self._endpoints if other is kind))
             for kind in RouteKind
@@ -108,13 +113,15 @@ class RegistryApi:
             await self._refuse(exchange, Refusal("BLOB_UPLOAD_INVALID", "the request ended early"), scopes)
         except Exception as error:
             known = refusal_for(error)
-            if known is None or known.status >= 500:
+            if known is error and known.status >= 500:
+                _LOG.error("%s %s: %s", exchange.method, exchange.path, known.message)
+            elif known is None or known.status >= 500:
                 _LOG.error("%s %s: %s", exchange.method, exchange.path, "".join(traceback.format_exception(error)))
             await self._refuse(exchange, known or Refusal("UNKNOWN", "internal error"), scopes, error)
         finally:
             seconds = time.perf_counter() - started
             sizes = (exchange.received, exchange.sent)
-            self._count(scope.get(ROUTE, "/v2/other"), exchange.method, exchange.status, seconds, sizes)
+            self._measure(scope.get(ROUTE, "/v2/other"), exchange.method, exchange.status, seconds, sizes)
 
     async def _answer(self, exchange: Exchange, scopes: list[_Wanted]) -> None:
         route = parse_path(exchange.path)
@@ -129,14 +136,30 @@ class RegistryApi:
         if found is None:
             raise Refusal("UNSUPPORTED", headers={"Allow": self._allowed[route.kind]})
         action, endpoint, exchange.scope[ROUTE] = found
-        scopes.append(_Wanted(action, route.repository))
+        repository = route.repository
+        if self._through:
+            repository = self._through.name_of(exchange, repository, action)
+            endpoint = self._through.endpoint(route.kind, repository, action) or endpoint
+        scopes.append(_Wanted(action, repository))
         principal = await self._authenticator.of(exchange)
         exchange.scope[PRINCIPAL] = principal.name
-        place, _ = self._lookups.place(route.repository)
+        place, _ = self._lookups.place(repository)
         verdict = decide(principal, action, place, self._hub.policy)
         if verdict is not Verdict.ALLOWED:
             raise _Forbidden(refusal(verdict, principal), verdict)
-        await endpoint(Call(exchange, route.repository, route.reference, principal))
+        if self._limits:
+            self._count(exchange, principal, route.kind)
+        await endpoint(Call(exchange, repository, route.reference, principal))
+
+    def _count(self, exchange: Exchange, principal: Principal, kind: RouteKind) -> None:
+        limit = self._limits.get((kind, exchange.method))
+        if limit:
+            limit.take(rate_key(principal, exchange.address(self._hub.settings.external_url)))
+
+    async def close(self) -> None:
+        """Ends what goes on without a request."""
+        if self._through:
+            await self._through.close()
 
     async def _answer_globally(self, exchange: Exchange, kind: RouteKind, scopes: list[_Wanted]) -> None:
         exchange.scope[ROUTE] = _PATTERNS[kind]
@@ -178,6 +201,16 @@ class RegistryApi:
             realm = exchange.base_url(self._hub.settings.external_url) + TOKEN_PATH
             headers["WWW-Authenticate"] = _challenge(realm, scopes, why)
         await exchange.respond(answer.status, headers, format_errors([body_error(answer)]))
+
+
+def _limits(rates: Rates) -> dict[tuple[RouteKind, str], RateLimit]:
+    """The limits by request: a pull is a manifest's GET; a push is a manifest's PUT, or the begin of an upload."""
+    wanted = {
+        (RouteKind.MANIFEST, "GET"): rates.pulls,
+        (RouteKind.MANIFEST, "PUT"): rates.pushes,
+        (RouteKind.UPLOADS, "POST"): rates.pushes,
+    }
+    return {key: limit for key, limit in wanted.items() if limit}
 
 
 class _Forbidden(Refusal):

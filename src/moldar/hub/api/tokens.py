@@ -11,6 +11,7 @@ import traceback
 from urllib.parse import parse_qs
 
 from moldar.hub.access.decisions import ACTIONS, ANONYMOUS, Grant, Principal, Verdict, decide, narrowed
+from moldar.hub.access.rates import rate_key
 from moldar.hub.api.calls import Lookups
 from moldar.hub.authentication import Authenticator, WrongCredentials
 from moldar.hub.exchange import ClientGone, Exchange, Receive, Scope, Send
@@ -58,6 +59,9 @@ class TokenEndpoint:
             wanted = exchange.query.get("scope", [])
         else:
             raise Refusal("UNSUPPORTED", headers={"Allow": "GET, POST"})
+        if self._hub.rates.tokens:
+            address = exchange.address(self._hub.settings.external_url)
+            self._hub.rates.tokens.take(rate_key(principal, address))
         grants = self._granted(principal, " ".join(wanted))
         token, issued = self._hub.bearer.issue(principal, grants)
         document = {
@@ -97,7 +101,8 @@ class TokenEndpoint:
         for scope in parse_scopes(wanted)[:_SCOPE_LIMIT]:
             if scope.type == "repository" and valid_repository(scope.name):
                 actions = ACTIONS if "*" in scope.actions else scope.actions
-                asked.setdefault(scope.name, {}).update(dict.fromkeys(actions))
+                for name in (scope.name, self._lookups.meant(scope.name)):
+                    asked.setdefault(name, {}).update(dict.fromkeys(actions))
         unlimited = principal._replace(grants=None) if principal is not ANONYMOUS else principal
         possible = tuple(
             Grant(

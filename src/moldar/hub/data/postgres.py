@@ -292,7 +292,7 @@ def _translated(error: BaseException | None, is_gone: bool) -> HostTrouble | Non
         return HostTrouble("no space left for the hub's database")
     if state in _BUSY:
         return Unavailable("the hub's database is busy")
-    if is_gone or state[:3] in ("57P", "08", "25P") or state == "25006":
+    if is_gone or state.startswith(("57P", "08", "25P")) or state == "25006":
         return _unavailable()
     if isinstance(error, _driver().OperationalError) and not state:
         return _unavailable()

@@ -10,6 +10,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
@@ -285,3 +286,54 @@ WEBHOOK_DELIVERIES = Table(
     Index("ix_webhook_deliveries_due", "state", "due"),
 )
 """The outbox and the log of it. `due`: when to send (again); whoever sends moves it into the future first."""
+
+MANIFEST_USE = Table(
+    "manifest_use",
+    METADATA,
+    Column("repository_id", Integer, primary_key=True),
+    Column("digest", DIGEST, primary_key=True),
+    Column("pulled", BigInteger, nullable=True),
+    Column("untagged", BigInteger, nullable=True),
+    ForeignKeyConstraint(
+        ["repository_id", "digest"],
+        ["manifests.repository_id", "manifests.digest"],
+        name="fk_manifest_use_manifest",
+        ondelete="CASCADE",
+    ),
+)
+"""When a manifest was pulled last, and when its last tag went elsewhere."""
+
+CACHED_REPOSITORIES = Table(
+    "cached_repositories",
+    METADATA,
+    Column("repository_id", Integer, ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True),
+    Column("upstream", NAME, nullable=False),
+)
+"""Repositories that hold copies of another registry's content, which may be forgotten."""
+
+RETENTION_RULES = Table(
+    "retention_rules",
+    METADATA,
+    Column("name", NAME, primary_key=True),
+    Column("keep_last", Integer, nullable=True),
+    Column("pushed_days", Integer, nullable=True),
+    Column("pulled_days", Integer, nullable=True),
+    Column("patterns", Text, nullable=False, default=""),
+    Column("untagged_days", Integer, nullable=True),
+)
+"""`name`: a repository, or a namespace (`alice`) for all below it that have no rule of their own."""
+
+IMMUTABLE_TAGS = Table(
+    "immutable_tags",
+    METADATA,
+    Column("repository_id", Integer, ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True),
+    Column("patterns", Text, nullable=False),
+)
+
+QUOTAS = Table(
+    "quotas",
+    METADATA,
+    Column("namespace", NAME, primary_key=True),
+    Column("bytes", BigInteger, nullable=False),
+)
+"""Quotas other than the hub's default; 0 bytes: no limit."""

@@ -7,6 +7,7 @@ announces which blob it is about to become, and collection leaves an announced b
 """
 
 import uuid
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, delete, exists, func, insert, select, update
@@ -23,6 +24,9 @@ from moldar.hub.refusals import Refusal
 from moldar.hub.registry.repositories import Repositories, repository_id
 from moldar.hub.storage.contract import ALGORITHMS, BlobReader, BlobStorage, UploadWriter
 from moldar.image.model import Digest
+
+Admission = Callable[[Connection, str, Digest, int], None]
+"""Whether a repository may have a blob of that size, within the transaction that gives it: Refusal DENIED."""
 
 
 class Upload(NamedTuple):
@@ -46,7 +50,15 @@ class Held(NamedTuple):
 class Blobs:
     """The blobs of one hub's repositories."""
 
-    def __init__(self, database: Database, storage: BlobStorage, repositories: Repositories, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        storage: BlobStorage,
+        repositories: Repositories,
+        clock: Clock,
+        admit: Admission = lambda *_: None,
+    ) -> None:
+        self._admit = admit
         self._database = database
         self._storage = storage
         self._repositories = repositories
@@ -105,13 +117,17 @@ class Blobs:
             return list(connection.execute(query).scalars())
 
     def mount(self, repository: str, digest: Digest, source: str) -> int | None:
-        """Gives `repository` a blob that `source` holds: its size, or None when it holds none such."""
+        """Gives `repository` a blob that `source` holds: its size, or None when it holds none such.
+
+        Refusal DENIED when it is not admitted.
+        """
         if self.size(source, digest) is None or self._storage.size(digest) is None:
             return None
         with self._database.writing(durable=False) as connection:
             size = self.size(source, digest)  # again: nothing can go now, and bytes go only with their row
             if size is None:
                 return None
+            self._admit(connection, repository, digest, size)
             self._link(connection, repository, digest, size)
         return size
 
@@ -155,12 +171,13 @@ class Blobs:
             raise Refusal("BLOB_UPLOAD_UNKNOWN") from error
 
     def commit(self, upload: Upload, writer: UploadWriter, digest: Digest) -> int:
-        """Ends the session with a blob of the repository; gives its size. Refusal DIGEST_INVALID."""
+        """Ends the session with a blob of the repository; gives its size. Refusal DIGEST_INVALID, DENIED."""
         size = writer.seal(digest)
         if self._storage.is_remote:
             self._announce(upload, digest)
             _publish(writer, digest)
         with self._database.writing(durable=False) as connection:
+            self._admit(connection, upload.repository, digest, size)
             if not self._storage.is_remote:
                 _publish(writer, digest)
             self._link(connection, upload.repository, digest, size)

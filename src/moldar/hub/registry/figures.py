@@ -1,7 +1,8 @@
-"""Stars and pulls: what the pages show of a repository's use.
+"""Stars and pulls: what the pages show of a repository's use, and what retention knows of it.
 
 A pull is one GET of an image's manifest (an index before it does not count). Pulls are counted in memory and written
-once a minute, so that pulling never waits for the database; what a killed process had not written is lost.
+once a minute, so that pulling never waits for the database; what a killed process had not written is lost. When each
+manifest was pulled last (indexes too) is noted and written with them.
 """
 
 import threading
@@ -9,13 +10,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import Connection, delete, func, literal, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from moldar.hub.clock import Clock
 from moldar.hub.data.database import Database
-from moldar.hub.data.schema import PULLS, REPOSITORIES, STARS
+from moldar.hub.data.schema import MANIFEST_USE, MANIFESTS, PULLS, REPOSITORIES, STARS
 
 DAY = 24 * 3600
 
@@ -35,23 +36,30 @@ class Figures:
         self._clock = clock
         self._lock = threading.Lock()
         self._pending: Counter[tuple[str, int]] = Counter()
+        self._used: dict[tuple[str, str], int] = {}
 
-    def note_pull(self, repository: str) -> None:
-        """Counts a pull; cheap enough for every request."""
+    def note_pull(self, repository: str, digest: str = "", *, is_image: bool = True) -> None:
+        """Counts a pull of the manifest `digest`; cheap enough for every request."""
+        now = self._clock()
         with self._lock:
-            self._pending[repository, self._clock() // DAY] += 1
+            if is_image:
+                self._pending[repository, now // DAY] += 1
+            if digest:
+                self._used[repository, digest] = now
 
     def flush(self) -> None:
         """Writes what was counted."""
         with self._lock:
             pending, self._pending = self._pending, Counter()
-        if not pending:
+            used, self._used = self._used, {}
+        if not pending and not used:
             return
         try:
-            self._write(pending)
+            self._write(pending, used)
         except BaseException:
             with self._lock:
                 self._pending.update(pending)
+                self._used = {**used, **self._used}
             raise
 
     def pulls_by_day(self, repository_id: int, days: int) -> list[int]:
@@ -90,7 +98,7 @@ class Figures:
             row = {"repository_id": repository_id, "account_id": account_id, "created": self._clock()}
             connection.execute(insert(STARS).values(row).on_conflict_do_nothing())
 
-    def _write(self, pending: Counter[tuple[str, int]]) -> None:
+    def _write(self, pending: Counter[tuple[str, int]], used: dict[tuple[str, str], int]) -> None:
         with self._database.writing(durable=False) as connection:
             insert = postgresql_insert if connection.dialect.name == "postgresql" else sqlite_insert
             for (name, day), count in sorted(pending.items()):
@@ -103,3 +111,17 @@ class Figures:
                         index_elements=["repository_id", "day"], set_={"count": PULLS.c.count + count}
                     )
                 )
+            for (name, digest), moment in sorted(used.items()):
+                _note_use(connection, name, digest, moment)
+
+
+def _note_use(connection: Connection, name: str, digest: str, moment: int) -> None:
+    """Writes when a manifest was pulled, if it is still there."""
+    insert = postgresql_insert if connection.dialect.name == "postgresql" else sqlite_insert
+    manifest = (
+        select(MANIFESTS.c.repository_id, MANIFESTS.c.digest, literal(moment))
+        .join(REPOSITORIES, REPOSITORIES.c.id == MANIFESTS.c.repository_id)
+        .where(REPOSITORIES.c.name == name, MANIFESTS.c.digest == digest)
+    )
+    row = insert(MANIFEST_USE).from_select(["repository_id", "digest", "pulled"], manifest)
+    connection.execute(row.on_conflict_do_update(index_elements=["repository_id", "digest"], set_={"pulled": moment}))

@@ -36,7 +36,8 @@ class Collected(NamedTuple):
     """What a collection did, or would do.
 
     `uploads`: expired sessions; `holds`: blobs that repositories no longer hold; `blobs` and `size`: those whose
-    bytes went; `strays`: files without a row. `seconds`: how long it took.
+    bytes went; `strays`: files without a row. `seconds`: how long it took. `tags`, `manifests`: what retention rules
+    and copies that nobody pulls gave before it.
     """
 
     uploads: int = 0
@@ -45,10 +46,12 @@ class Collected(NamedTuple):
     size: int = 0
     strays: int = 0
     seconds: float = 0.0
+    tags: int = 0
+    manifests: int = 0
 
     @property
     def is_nothing(self) -> bool:
-        return not (self.uploads or self.holds or self.blobs or self.strays)
+        return not (self.uploads or self.holds or self.blobs or self.strays or self.tags or self.manifests)
 
 
 class Collector:

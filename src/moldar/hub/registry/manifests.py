@@ -18,10 +18,11 @@ from moldar.hub.access import audit
 from moldar.hub.access.audit import Actor, record
 from moldar.hub.clock import Clock
 from moldar.hub.data.database import Database
-from moldar.hub.data.schema import MANIFEST_REFERENCES, MANIFESTS, REPOSITORIES, REPOSITORY_BLOBS, TAGS
+from moldar.hub.data.schema import MANIFEST_REFERENCES, MANIFEST_USE, MANIFESTS, REPOSITORIES, REPOSITORY_BLOBS, TAGS
 from moldar.hub.refusals import Refusal
 from moldar.hub.registry.events import DELETE as DELETED
 from moldar.hub.registry.events import PUSH, Event, Outbox
+from moldar.hub.registry.immutable import refuse_deletion, refuse_move
 from moldar.hub.registry.repositories import Repositories, note_push, repository_id
 from moldar.image.model import (
     INDEX_TYPES,
@@ -109,7 +110,7 @@ class Manifests:
     ) -> Pushed:
         """Stores a manifest under `digest` (sha256 when None) and points `tags` at it; `by` does so.
 
-        Refusal: MANIFEST_INVALID, DIGEST_INVALID, MANIFEST_BLOB_UNKNOWN.
+        Refusal: MANIFEST_INVALID, DIGEST_INVALID, MANIFEST_BLOB_UNKNOWN, DENIED (a tag that is immutable).
         """
         manifest = self._checked(raw, media_type)
         algorithm = digest.partition(":")[0] if digest else "sha256"
@@ -122,6 +123,7 @@ class Manifests:
             number = self._repositories.ensure(connection, repository)
             if not self._allow_sparse:
                 self._check_references(connection, number, manifest)
+            refuse_move(connection, number, tags, actual)
             _store(connection, number, actual, manifest, now)
             for tag in tags:
                 _point(connection, number, tag, actual, now)
@@ -134,39 +136,21 @@ class Manifests:
         return Pushed(actual, manifest.subject.digest if manifest.subject else "", tags)
 
     def delete(self, repository: str, reference: str, *, by: Actor | None = None) -> None:
-        """Deletes a tag, or a manifest by digest with the tags that point at it. Refusal MANIFEST_UNKNOWN."""
+        """Deletes a tag, or a manifest by digest with the tags that point at it. Refusal MANIFEST_UNKNOWN, DENIED."""
         with self._database.writing() as connection:
             number = repository_id(connection, repository)
+            refuse_deletion(connection, number, reference)
             event = _deletion(connection, number, reference, by)
             if ":" not in reference:
-                gone = connection.execute(
-                    delete(TAGS).where(TAGS.c.repository_id == number, TAGS.c.name == reference)
-                ).rowcount
+                gone = remove_tag(connection, number, reference, self._clock())
             else:
-                gone = connection.execute(
-                    delete(MANIFESTS).where(MANIFESTS.c.repository_id == number, MANIFESTS.c.digest == reference)
-                ).rowcount
-                references = MANIFEST_REFERENCES.c
-                self._start_grace(connection, number, reference)
-                connection.execute(
-                    delete(MANIFEST_REFERENCES).where(
-                        references.repository_id == number, references.manifest == reference
-                    )
-                )
-                connection.execute(delete(TAGS).where(TAGS.c.repository_id == number, TAGS.c.digest == reference))
+                gone = remove(connection, number, reference, self._clock())
             if not gone:
                 raise Refusal("MANIFEST_UNKNOWN", detail={"reference": reference})
             heard = self._outbox.announce(connection, number, [event])
             record(connection, self._clock(), by, audit.DELETED, repository, detail=reference)
         if heard:
             self._outbox.on_event()
-
-    def _start_grace(self, connection: Connection, number: int, manifest: str) -> None:
-        """The blobs of a manifest that goes stay for a while: somebody may be about to push it again."""
-        references = MANIFEST_REFERENCES.c
-        names = select(references.digest).where(references.repository_id == number, references.manifest == manifest)
-        held = (REPOSITORY_BLOBS.c.repository_id == number) & REPOSITORY_BLOBS.c.digest.in_(names)
-        connection.execute(update(REPOSITORY_BLOBS).where(held).values(created=self._clock()))
 
     def tag_names(self, repository: str, *, last: str = "", limit: int | None = None) -> list[str]:
         """The tags after `last`, in the order of their bytes. Refusal NAME_UNKNOWN."""
@@ -261,6 +245,42 @@ def _deletion(connection: Connection, number: int, reference: str, by: Actor | N
     return Event(DELETED, by.name if by else "", tag, digest, media_type, size)
 
 
+def remove(connection: Connection, number: int, digest: str, now: int) -> bool:
+    """Deletes a manifest of repository `number` and the tags that point at it; whether it was there.
+
+    Its blobs stay for a while: somebody may be about to push it again.
+    """
+    this = (MANIFESTS.c.repository_id == number) & (MANIFESTS.c.digest == digest)
+    gone = connection.execute(delete(MANIFESTS).where(this)).rowcount > 0
+    references = MANIFEST_REFERENCES.c
+    its_own = (references.repository_id == number) & (references.manifest == digest)
+    names = select(references.digest).where(its_own)
+    held = (REPOSITORY_BLOBS.c.repository_id == number) & REPOSITORY_BLOBS.c.digest.in_(names)
+    connection.execute(update(REPOSITORY_BLOBS).where(held).values(created=now))
+    connection.execute(delete(MANIFEST_REFERENCES).where(its_own))
+    connection.execute(delete(TAGS).where(TAGS.c.repository_id == number, TAGS.c.digest == digest))
+    return gone
+
+
+def remove_tag(connection: Connection, number: int, tag: str, now: int) -> bool:
+    """Deletes a tag of repository `number` and notes when its manifest lost it; whether it was there."""
+    this = (TAGS.c.repository_id == number) & (TAGS.c.name == tag)
+    digest = connection.execute(select(TAGS.c.digest).where(this)).scalar()
+    if digest is None:
+        return False
+    connection.execute(delete(TAGS).where(this))
+    _note_untagged(connection, number, digest, now)
+    return True
+
+
+def _note_untagged(connection: Connection, number: int, digest: str, now: int) -> None:
+    connection.execute(
+        _insert(connection, MANIFEST_USE)
+        .values(repository_id=number, digest=digest, untagged=now)
+        .on_conflict_do_update(index_elements=["repository_id", "digest"], set_={"untagged": now})
+    )
+
+
 def _is_elsewhere(descriptor: Descriptor) -> bool:
     """Whether a layer need not be here: non-distributable, or fetched from URLs."""
     return "nondistributable" in descriptor.media_type or "foreign" in descriptor.media_type or bool(descriptor.urls)
@@ -294,6 +314,10 @@ def _store(connection: Connection, number: int, digest: Digest, manifest: Manife
 
 
 def _point(connection: Connection, number: int, tag: str, digest: Digest, now: int) -> None:
+    this = (TAGS.c.repository_id == number) & (TAGS.c.name == tag)
+    before = connection.execute(select(TAGS.c.digest).where(this)).scalar()
+    if before not in (None, digest):
+        _note_untagged(connection, number, str(before), now)
     connection.execute(
         _insert(connection, TAGS)
         .values(repository_id=number, name=tag, digest=digest, updated=now)

@@ -2,9 +2,11 @@
 
 from typing import NamedTuple
 
+from moldar.hub.web.language_keeping import KEEPING
 from moldar.hub.web.language_settings import SETTINGS_PORTUGUESE
 
 PORTUGUESE = {
+    **KEEPING,
     **SETTINGS_PORTUGUESE,
     "A registry for container images": "Um registro de imagens de contêiner",
     "Access tokens": "Tokens de acesso",

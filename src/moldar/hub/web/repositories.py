@@ -74,6 +74,8 @@ class RepositoryPages:
             "figures": self._figures(found),
             "page": page,
             "more": len(found) > PER_PAGE,
+            "usage": self._hub.quotas.usage(owner.name) if may_manage(visit.principal, owner.name + "/") else None,
+            "may_manage": may_manage(visit.principal, owner.name + "/"),
         }
         return self._pages.render(visit, "profile.html", values)
 
@@ -158,7 +160,9 @@ class RepositoryPages:
         elif action == "delete-tag" and valid_tag(tag) and self._pages.may(visit, DELETE, repository.name):
             try:
                 await self._hub.in_thread(self._hub.manifests.delete, repository.name, tag, by=visit.actor)
-            except Refusal:
+            except Refusal as error:
+                if error.status == 409:  # an immutable tag
+                    return self._pages.render(visit, "message.html", {"title": error.message}, status=409)
                 return self._pages.not_found(visit)
         else:
             return self._pages.not_found(visit)

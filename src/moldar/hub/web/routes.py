@@ -9,6 +9,7 @@ from starlette.routing import BaseRoute, Route
 from moldar.hub.authentication import Authenticator
 from moldar.hub.services import Hub
 from moldar.hub.web.accounts import AccountPages
+from moldar.hub.web.keeping import KeepingPages
 from moldar.hub.web.pages import HERE, SECURITY_HEADERS, Pages
 from moldar.hub.web.readme import ReadmeApi
 from moldar.hub.web.repositories import RepositoryPages
@@ -22,6 +23,7 @@ def web_routes(hub: Hub, authenticator: Authenticator) -> list[BaseRoute]:
     pages = Pages(hub)
     accounts = AccountPages(pages, authenticator)
     repositories = RepositoryPages(pages)
+    keeping = KeepingPages(pages)
     readme = ReadmeApi(hub, authenticator)
     assets = frozenset(os.listdir(os.path.join(HERE, "static")))
 
@@ -49,6 +51,7 @@ def web_routes(hub: Hub, authenticator: Authenticator) -> list[BaseRoute]:
         Route("/settings/tokens/{number:int}/revoke", accounts.revoke, methods=["POST"]),
         *settings_routes(pages),
         Route("/u/{name}", repositories.profile),
+        *keeping.routes(),
         Route("/r/{name:path}", repositories.repository, methods=both),
         Route("/api/v1/repositories/{name:path}/readme", readme.handle, methods=["GET", "PUT"]),
         Route("/static/{name}", static),

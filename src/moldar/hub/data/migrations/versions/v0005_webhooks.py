@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0003"
-down_revision = "0002"
+revision = "0005"
+down_revision = "0004"
 
 _NAME = sa.String(255).with_variant(sa.String(255, collation="C"), "postgresql")
 

@@ -1,0 +1,1 @@
+"""Copies of other registries' content, fetched when somebody asks for it."""
