@@ -49,6 +49,20 @@ class Made(NamedTuple):
     changes: tuple[tuple[LayerEntry, str], ...]
 
 
+def servers(place: Path) -> list[int]:
+    """The processes that serve views of layers below `place`."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                line = Path(f"/proc/{name}/cmdline").read_bytes()
+            except OSError:
+                continue
+            if b"server.main()" in line and os.fsencode(place) in line:
+                found.append(int(name))
+    return found
+
+
 class Looked(NamedTuple):
     """A command over a view: its exit status, what it printed, and what it observed of the layer."""
 

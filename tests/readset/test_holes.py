@@ -6,10 +6,11 @@ The table in docs/dev/read-sets.md leads from hole to test. Each test fails with
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
-from tests.readset.laboratory import Laboratory, run
+from tests.readset.laboratory import Laboratory, run, servers
 from tests.readset.trees import TIME, Item, Tree, put, remove, whole_tree
 
 PYTHON = "/usr/bin/python3 -c"
@@ -284,21 +285,23 @@ def test_a_program_started_inside_the_view(lab: Laboratory) -> None:
     assert ("content", "app/util.py") in questions[1]
 
 
-def test_interrupted_requests(lab: Laboratory) -> None:
-    """A reply that nobody waits for any more fails, and must not end the server."""
-    tree = edited(*((f"app/large{number}", Item("file", "x" * 300_000)) for number in range(40)))
+def test_interrupted_requests(lab: Laboratory, tmp_path: Path) -> None:
+    """A reader is killed while the server is about to answer: it is told, and goes on."""
+    tree = whole_tree()
+    for directory in range(12):
+        tree[f"app/d{directory}"] = Item("dir", mode=0o755)
+        tree |= {f"app/d{directory}/{number}": Item("file") for number in range(300)}
     layer, tar = lab.layer(tree)
     lab.unpack(layer, tar)
     with lab.workspace(layer, viewed=True) as workspace:
-        for number in range(12):
-            reader = subprocess.Popen(
-                ["sh", "-c", "cat app/large* > /dev/null; find . > /dev/null"], cwd=workspace.path,
-                process_group=0,
-            )  # fmt: skip
-            try:
-                reader.wait(number / 2000)
-            except subprocess.TimeoutExpired:
-                os.killpg(reader.pid, signal.SIGKILL)
+        (server,) = servers(tmp_path)
+        for directory in range(12):
+            reader = subprocess.Popen(["find", f"app/d{directory}", "-size", "+1"], cwd=workspace.path)
+            time.sleep(0.004)
+            os.kill(server, signal.SIGSTOP)
+            reader.kill()
+            time.sleep(0.002)
+            os.kill(server, signal.SIGCONT)
             reader.wait()
         assert run(workspace, "cat util.py") == 0
         questions = workspace.questions()

@@ -55,16 +55,14 @@ def whole_tree() -> Tree:
 
 
 def random_tree(chance: random.Random) -> Tree:
-    """A small project; some of its files are missing now and then."""
-    tree: Tree = {}
-    for path, text in FILES.items():
-        if chance.random() < 0.85:
-            put(tree, path, Item("file", text))
-    put(tree, "app/empty", Item("dir", mode=0o755))
-    put(tree, "app/run.sh", Item("file", SCRIPT, 0o755))
-    put(tree, "app/link", Item("symlink", chance.choice(["data/x.txt", "main.py", "nowhere"])))
-    if chance.random() < 0.4 and "app/data/x.txt" in tree:
-        put(tree, "app/data/hard", Item("link", "app/data/x.txt"))
+    """A small project; every other time some of its files are missing."""
+    tree = whole_tree()
+    if chance.random() < 0.5:
+        for path in [path for path in FILES if chance.random() < 0.15]:
+            remove(tree, path)
+        put(tree, "app/link", Item("symlink", chance.choice(["data/x.txt", "main.py", "nowhere"])))
+        if chance.random() < 0.6:
+            remove(tree, "app/data/hard")
     for path in chance.sample(SPARE, 2) + chance.sample(WHITEOUTS, chance.choice([0, 0, 1, 2])):
         put(tree, path, Item("file", "" if ".wh." in path else "spare value\n"))
     return tree

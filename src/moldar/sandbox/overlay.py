@@ -15,6 +15,7 @@ from typing import Self
 
 from moldar.image.layer_diff import diff_entries
 from moldar.sandbox import mounts
+from moldar.sandbox.readset.answers import OVERLAY_ATTRIBUTES
 from moldar.sandbox.readset.observations import ATTRIBUTE, ATTRIBUTES, ENTRY, Question
 from moldar.sandbox.readset.view import VIEWED_TIME, Views, open_views
 from moldar.sandbox.snapshots import Change, Fill, MountFailed, SnapshotTable
@@ -261,8 +262,8 @@ class OverlayWorkspace:
 
 def _root_questions(layer: str) -> frozenset[Question]:
     """What anybody sees of a layer's root directory: the upper directory has its attributes, and no view is asked."""
-    kinds = [ENTRY, ATTRIBUTES, *(ATTRIBUTE + name for name in os.listxattr(layer))]
-    return frozenset(Question(kind, "") for kind in kinds)
+    names = [name for name in os.listxattr(layer) if not name.startswith(OVERLAY_ATTRIBUTES)]
+    return frozenset(Question(kind, "") for kind in (ENTRY, ATTRIBUTES, *(ATTRIBUTE + name for name in names)))
 
 
 def _status(path: str) -> os.stat_result | None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.readset.laboratory import servers
 
 from moldar.image.model import Digest
 from moldar.sandbox.overlay import OverlaySnapshots, OverlayWorkspace
@@ -41,20 +42,6 @@ def digest(name: str) -> Digest:
 
 def mounted_below(path: Path) -> list[str]:
     return [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(path) in line]
-
-
-def servers(place: Path) -> list[int]:
-    """The processes that serve views of layers below `place`."""
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                line = Path(f"/proc/{name}/cmdline").read_bytes()
-            except OSError:
-                continue
-            if b"server.main()" in line and os.fsencode(place) in line:
-                found.append(int(name))
-    return found
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ ABSENT = "absent"
 """Of an extended attribute that is not there, of a name that is."""
 WHITEOUT = "whiteout"
 OPAQUE_VALUE = b"y"
+OVERLAY_ATTRIBUTES = "trusted.overlay."
 WITH_DEVICE = ("char", "block")
 
 
@@ -58,8 +59,8 @@ def names_answer(kinds: Iterable[tuple[str, str]]) -> str:
 
 
 def attributes_answer(names: Iterable[str]) -> str:
-    """Of these names of extended attributes."""
-    return listing_digest(sorted(names))
+    """Of these names of extended attributes; overlayfs shows nobody its own."""
+    return listing_digest(sorted(name for name in names if not name.startswith(OVERLAY_ATTRIBUTES)))
 
 
 def listing_digest(lines: Iterable[str]) -> str:
