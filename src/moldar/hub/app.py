@@ -8,13 +8,15 @@ from collections.abc import AsyncIterator, Callable
 
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
 
 from moldar.errors import MoldarError
 from moldar.hub.api.routes import TOKEN_PATH, RegistryApi
 from moldar.hub.api.tokens import TokenEndpoint
 from moldar.hub.authentication import Authenticator
 from moldar.hub.exchange import Receive, Scope, Send
+from moldar.hub.refusals import RETRY_SECONDS, Unavailable
 from moldar.hub.services import Hub
 from moldar.hub.waiting import Application, waiting_requests
 from moldar.hub.web.routes import web_routes
@@ -31,7 +33,9 @@ class HubApp:
         authenticator = Authenticator(hub)
         self._api = RegistryApi(hub, authenticator)
         self._tokens = TokenEndpoint(hub, authenticator)
-        self._pages = Starlette(routes=web_routes(hub, authenticator), lifespan=_lifespan(hub))
+        self._pages = Starlette(
+            routes=web_routes(hub, authenticator), lifespan=_lifespan(hub), exception_handlers=_HANDLERS
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -48,6 +52,15 @@ class HubApp:
             return
         except Exception as error:  # the answer, status 500, is out already
             _LOG.error("%s: %s", scope.get("path", ""), "".join(traceback.format_exception(error)))
+
+
+async def _try_again(_request: Request, error: Exception) -> Response:
+    _LOG.warning("%s", error)
+    headers = {"Retry-After": str(RETRY_SECONDS), "Cache-Control": "no-store"}
+    return PlainTextResponse(f"{error}. Please try again in a moment.\n", 503, headers)
+
+
+_HANDLERS = {Unavailable: _try_again}
 
 
 def _lifespan(hub: Hub) -> Callable[[Starlette], contextlib.AbstractAsyncContextManager[None]]:

@@ -15,7 +15,7 @@ from moldar.hub.api.calls import Call, Lookups, page_of
 from moldar.hub.api.manifests import ManifestRoutes
 from moldar.hub.authentication import Authenticator, WrongCredentials
 from moldar.hub.exchange import ClientGone, Exchange, Receive, Scope, Send
-from moldar.hub.refusals import Refusal, body_error, refusal_for
+from moldar.hub.refusals import Refusal, Unavailable, body_error, refusal_for
 from moldar.hub.registry.repositories import Audience
 from moldar.hub.services import Hub
 from moldar.hub.settings import SERVICE
@@ -75,7 +75,9 @@ class RegistryApi:
             await self._refuse(exchange, Refusal("BLOB_UPLOAD_INVALID", "the request ended early"), scopes)
         except Exception as error:
             known = refusal_for(error)
-            if known is None or known.status >= 500:
+            if isinstance(error, Unavailable):
+                _LOG.warning("%s %s: %s", exchange.method, exchange.path, error)
+            elif known is None or known.status >= 500:
                 _LOG.error("%s %s: %s", exchange.method, exchange.path, "".join(traceback.format_exception(error)))
             await self._refuse(exchange, known or Refusal("UNKNOWN", "internal error"), scopes, error)
 
