@@ -11,7 +11,8 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from moldar.errors import MoldarError
@@ -20,6 +21,7 @@ from moldar.hub.api.tokens import TokenEndpoint
 from moldar.hub.authentication import Authenticator
 from moldar.hub.exchange import ROUTE, Receive, Scope, Send
 from moldar.hub.monitoring import Monitoring
+from moldar.hub.refusals import RETRY_SECONDS, Unavailable
 from moldar.hub.services import Hub
 from moldar.hub.waiting import Application, waiting_requests
 from moldar.hub.web.routes import web_routes
@@ -39,7 +41,7 @@ class HubApp:
         self._tokens = TokenEndpoint(hub, authenticator)
         self._monitoring = Monitoring(hub, authenticator)
         routes = web_routes(hub, authenticator)
-        self._pages = Starlette(routes=routes, lifespan=_lifespan(hub, self._api))
+        self._pages = Starlette(routes=routes, lifespan=_lifespan(hub, self._api), exception_handlers=_HANDLERS)
         self._metrics = hub.metrics
         self._patterns = {route.endpoint: route.path for route in routes if isinstance(route, Route)}
 
@@ -90,6 +92,15 @@ class HubApp:
             _LOG.error("%s: %s", scope.get("path", ""), "".join(traceback.format_exception(error)))
         finally:
             scope[ROUTE] = self._patterns.get(scope["endpoint"], "other") if "endpoint" in scope else "other"
+
+
+async def _try_again(_request: Request, error: Exception) -> Response:
+    _LOG.warning("%s", error)
+    headers = {"Retry-After": str(RETRY_SECONDS), "Cache-Control": "no-store"}
+    return PlainTextResponse(f"{error}. Please try again in a moment.\n", 503, headers)
+
+
+_HANDLERS = {Unavailable: _try_again}
 
 
 def _lifespan(hub: Hub, api: RegistryApi) -> Callable[[Starlette], contextlib.AbstractAsyncContextManager[None]]:

@@ -12,7 +12,7 @@ from moldar.errors import CorruptData, HostTrouble, MoldarError, UserMistake
 from moldar.remote.wire import ERROR_CODES, wire_error
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-_RETRY_SECONDS = 5
+RETRY_SECONDS = 5
 
 
 class Refusal(MoldarError):
@@ -53,7 +53,7 @@ def refusal_for(error: Exception) -> Refusal | None:
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         return Refusal("UNKNOWN", "the registry has no space left", status=507)
     if isinstance(error, Unavailable):
-        return Refusal("UNKNOWN", error.message, status=503, headers={"Retry-After": str(_RETRY_SECONDS)})
+        return Refusal("UNKNOWN", error.message, status=503, headers={"Retry-After": str(RETRY_SECONDS)})
     if isinstance(error, HostTrouble):
         return Refusal("UNKNOWN", error.message, status=507 if "space" in error.message else 500)
     if isinstance(error, CorruptData):

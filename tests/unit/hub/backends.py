@@ -98,8 +98,11 @@ class S3:
     def new_bucket(self) -> dict[str, Any]:
         """Settings of a hub that keeps its blobs in a bucket of its own."""
         name = f"bucket-{secrets.token_hex(6)}"
-        urllib.request.urlopen(urllib.request.Request(f"{self.url}/{name}", method="PUT")).close()
+        self.make_bucket(name)
         return {"storage": f"s3://{name}/some/prefix", "s3_endpoint": self.url, **S3_KEYS}
+
+    def make_bucket(self, name: str) -> None:
+        urllib.request.urlopen(urllib.request.Request(f"{self.url}/{name}", method="PUT")).close()
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from moldar.hub.api.manifests import ManifestRoutes
 from moldar.hub.api.through import PullThrough
 from moldar.hub.authentication import Authenticator, WrongCredentials
 from moldar.hub.exchange import PRINCIPAL, ROUTE, ClientGone, Exchange, Receive, Scope, Send
-from moldar.hub.refusals import Refusal, body_error, refusal_for
+from moldar.hub.refusals import Refusal, Unavailable, body_error, refusal_for
 from moldar.hub.registry.repositories import audience_of
 from moldar.hub.services import Hub
 from moldar.hub.settings import SERVICE
@@ -113,7 +113,9 @@ class RegistryApi:
             await self._refuse(exchange, Refusal("BLOB_UPLOAD_INVALID", "the request ended early"), scopes)
         except Exception as error:
             known = refusal_for(error)
-            if known is error and known.status >= 500:
+            if isinstance(error, Unavailable):
+                _LOG.warning("%s %s: %s", exchange.method, exchange.path, error)
+            elif known is error and known.status >= 500:
                 _LOG.error("%s %s: %s", exchange.method, exchange.path, known.message)
             elif known is None or known.status >= 500:
                 _LOG.error("%s %s: %s", exchange.method, exchange.path, "".join(traceback.format_exception(error)))

@@ -134,19 +134,23 @@ class PostgresDatabase(Database):
 
     def _lock(self, key: int) -> bool:
         """Takes the session's lock `key`. After a broken connection, those first that were held before."""
+        try:
+            taken = self._lock_here(key)
+        except _driver().OperationalError:  # the server may have restarted
+            if self._holder is not None:
+                self._holder.close()
+            taken = self._lock_here(key)
+        if taken:
+            self._held_keys.add(key)
+        return taken
+
+    def _lock_here(self, key: int) -> bool:
         if self._holder is None or self._holder.closed:
             self._holder = _driver().connect(**_driver_arguments(self.url), autocommit=True)
             for held in self._held_keys:
                 self._holder.execute("SELECT pg_try_advisory_lock(%s)", (held,))
-        try:
-            row = self._holder.execute("SELECT pg_try_advisory_lock(%s)", (key,)).fetchone()
-        except _driver().OperationalError:
-            self._holder.close()
-            raise
-        if row is not None and row[0]:
-            self._held_keys.add(key)
-            return True
-        return False
+        row = self._holder.execute("SELECT pg_try_advisory_lock(%s)", (key,)).fetchone()
+        return bool(row and row[0])
 
 
 class _Engines:
