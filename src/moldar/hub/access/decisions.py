@@ -147,7 +147,7 @@ def rights(principal: Principal, place: Place, policy: Policy) -> frozenset[str]
 
 def holds(principal: Principal, namespace: str) -> bool:
     """Whether the namespace is the account's own, an organisation's that it owns, or its robot's place of work."""
-    if not namespace:
+    if not namespace or not principal.name:
         return False
     return namespace in (principal.name, principal.robot_of) or any(
         membership.is_owner and membership.organisation == namespace for membership in principal.memberships
@@ -156,6 +156,8 @@ def holds(principal: Principal, namespace: str) -> bool:
 
 def owns(principal: Principal, repository: str) -> bool:
     """Whether the repository lies below a namespace that the account holds."""
+    if not principal.name:
+        return False
     namespace, slash, _ = repository.partition("/")
     return bool(slash) and holds(principal, namespace)
 
