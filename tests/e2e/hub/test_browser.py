@@ -1,4 +1,7 @@
-"""A person with a real browser: signs up, makes a token, sees a pushed image, browses its layers, deletes the tag."""
+"""People with a real browser: one signs up, makes a token, sees a pushed image, browses its layers, deletes the tag;
+
+two make an organisation, and one of them pushes there by the role that the other gave him.
+"""
 
 import re
 from collections.abc import Iterator
@@ -9,7 +12,7 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.ui import WebDriverWait
+from selenium.webdriver.support.ui import Select, WebDriverWait
 from tests.unit.hub.hubs import PASSWORD, Client, Running
 from tests.unit.hub.layers import push_layers, tar
 
@@ -42,7 +45,30 @@ class Person:
         element.click()
 
     def types(self, name: str, text: str) -> None:
-        self.sees(f"main [name={name}]").send_keys(text)
+        self.sees(f"main [name={name}]:not([type=hidden])").send_keys(text)
+
+    def signs_up(self, name: str) -> None:
+        self.goes_to("/sign-up")
+        self.types("name", name)
+        self.types("password", PASSWORD)
+        self.clicks("main button")
+        self.sees(".who a", name)
+
+    def signs_in(self, name: str) -> None:
+        self.clicks(".who button", "Sign out")
+        self.sees(".who a", "Sign in")
+        self.goes_to("/sign-in")
+        self.types("name", name)
+        self.types("password", PASSWORD)
+        self.clicks("main button")
+        self.sees(".who a", name)
+
+    def chooses(self, name: str, option: str) -> None:
+        Select(self.sees(f"main select[name={name}]")).select_by_visible_text(option)
+
+    def is_as_wide_as_the_phone(self) -> None:
+        width = self.driver.execute_script("return document.documentElement.scrollWidth")
+        assert width <= self.driver.execute_script("return window.innerWidth"), "the page is wider than the phone"
 
     def complaints(self) -> list[str]:
         """What the browser's console says of the page: blocked by the policy, missing, broken."""
@@ -69,11 +95,7 @@ def person(hub: Running, tmp_path: Path) -> Iterator[Person]:
 
 
 def test_from_sign_up_to_deleting_a_tag(hub: Running, person: Person) -> None:
-    person.goes_to("/sign-up")
-    person.types("name", "dana")
-    person.types("password", PASSWORD)
-    person.clicks("main button")
-    person.sees(".who a", "dana")
+    person.signs_up("dana")
 
     person.goes_to("/settings/tokens")
     person.types("name", "laptop")
@@ -101,8 +123,7 @@ def test_from_sign_up_to_deleting_a_tag(hub: Running, person: Person) -> None:
     for directory in ("srv/", "app/"):
         person.clicks(".tree a.dir", directory)
     person.sees(".tree tr.deleted", "big")
-    width = person.driver.execute_script("return document.documentElement.scrollWidth")
-    assert width <= person.driver.execute_script("return window.innerWidth"), "the page is wider than the phone"
+    person.is_as_wide_as_the_phone()
 
     person.clicks("main button.danger", "Delete tag")
     person.driver.switch_to.alert.accept()
@@ -110,3 +131,69 @@ def test_from_sign_up_to_deleting_a_tag(hub: Running, person: Person) -> None:
     with Client(hub.url, ("dana", secret[0])) as client:
         assert client.get("/v2/dana/app/manifests/v1").status_code == 404
     assert person.complaints() == []
+
+
+def test_an_organisation_from_its_making_to_a_members_push(hub: Running, person: Person) -> None:
+    person.signs_up("eve")
+    person.clicks(".who button", "Sign out")
+    person.sees(".who a", "Sign in")
+    person.signs_up("dana")
+
+    person.clicks(".who a", "Settings")
+    person.clicks(".sections a", "Organisations")
+    person.types("name", "acme")
+    person.clicks("main button", "Create organisation")
+    person.sees(".rows", "dana")
+    person.types("name", "eve")
+    person.clicks("main button", "Invite")
+    person.sees(".badge", "invited")
+    person.is_as_wide_as_the_phone()
+
+    with hub.client("eve") as client:
+        assert client.post("/v2/acme/app/blobs/uploads/").status_code == 403
+    person.signs_in("eve")
+    person.clicks(".who a", "1 invitation")
+    person.clicks("main button", "Accept")
+    person.sees(".rows a", "acme")
+
+    person.signs_in("dana")
+    person.clicks(".tabs a", "acme")
+    person.clicks("main a.button", "Settings")
+    person.clicks(".sections a", "Teams and roles")
+    _makes_a_team(person)
+
+    with hub.client("eve") as client:
+        client.push_image("acme/app", "v1")
+        assert client.delete("/v2/acme/app/manifests/v1").status_code == 403
+
+    person.clicks(".sections a", "Audit log")
+    person.sees(".audit li:first-child", "eve pushed acme/app")
+    person.sees(".audit", "dana gave a role in acme/*")
+    person.chooses("action", "joined")
+    person.clicks("main button", "Filter")
+    person.sees(".audit li:first-child", "eve joined acme")
+    assert "pushed" not in person.sees(".audit").text
+    person.is_as_wide_as_the_phone()
+
+    person.goes_to("/settings/repository/acme/app")
+    person.clicks("main button", "Make private")
+    person.sees(".badge", "Private")
+    person.types("confirm", "acme/app")
+    person.clicks("main button", "Delete repository")
+    person.sees("h1", "acme")
+    person.sees(".empty", "No repositories yet")
+    assert person.complaints() == []
+
+
+def _makes_a_team(person: Person) -> None:
+    """With eve in it, who may write everywhere in acme."""
+    person.types("team", "developers")
+    person.clicks("main button", "Create team")
+    person.chooses("member", "eve")
+    person.clicks("main button", "Add")
+    person.sees(".pill a", "eve")
+    person.chooses("who", "developers")
+    person.chooses("level", "write")
+    person.clicks("main button", "Give role")
+    person.sees(".facts", "write")
+    person.is_as_wide_as_the_phone()

@@ -16,7 +16,8 @@ from .hubs import PASSWORD, Client, Running
 
 ORGANISATION, HIDDEN = "morg", "mhid"
 OPEN, CLOSED, MISSING = f"{ORGANISATION}/opened", f"{ORGANISATION}/closed", f"{ORGANISATION}/absent"
-OTHER = f"{ORGANISATION}/other"
+OTHER, POSTER = f"{ORGANISATION}/other", f"{ORGANISATION}/poster"
+"""Private and public; no role but ned's names them."""
 PEOPLE = ("stan", "olive", "oscar", "rita", "will", "max", "ned", "dora", "ivan", "boss")
 """stan: a stranger; olive: owner; rita, will, max: read, write, admin by a team; ned: write in OTHER only;
 
@@ -100,7 +101,7 @@ def make_cast(root: Path) -> Cast:
     running = Running(data, root / "log")
     cast = Cast(running, credentials, session)
     with cast.client("olive") as olive:
-        for name in (OPEN, CLOSED, OTHER):
+        for name in (OPEN, CLOSED, OTHER, POSTER):
             olive.push_image(name)
     with cast.browser("olive") as browser:
         for name in (CLOSED, OTHER):

@@ -15,7 +15,7 @@ from moldar.hub.web import navigation
 from moldar.hub.web.audit import DEED_TEXTS
 from moldar.hub.web.language import PORTUGUESE
 
-from .cast import CLOSED, HIDDEN, MISSING, OPEN, ORGANISATION, OTHER, Cast, form_token, make_cast, send
+from .cast import CLOSED, HIDDEN, MISSING, OPEN, ORGANISATION, OTHER, POSTER, Cast, form_token, make_cast, send
 from .hubs import PASSWORD, Client
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>'
@@ -42,7 +42,7 @@ def test_an_admin_of_one_repository_stays_there(cast: Cast) -> None:
     with cast.browser("olive") as olive:
         number = role_of(olive, TEAMS, OTHER)
     with cast.browser("max") as browser:
-        for path in (f"/settings/repository/{OTHER}", f"/settings/access/{OTHER}"):
+        for path in (f"/settings/{page}/{name}" for page in ("repository", "access") for name in (OTHER, POSTER)):
             for fields in ({"action": "public"}, {"action": "give", "who": "max", "level": "admin"}):
                 assert send(browser, path, **fields).status_code == 404
         here = f"/settings/access/{OPEN}"
@@ -114,7 +114,7 @@ def test_a_robot_gets_no_tokens_beyond_its_own_limits(cast: Cast) -> None:
     with Client(cast.running.url, token=answer["token"]) as client:
         assert client.post(f"/v2/{OPEN}/blobs/uploads/").status_code == 202
         assert client.post(f"/v2/{CLOSED}/blobs/uploads/").status_code == 401  # a bearer token's own limits
-        assert client.get("/v2/_catalog").json()["repositories"] == [OPEN]
+        assert client.get("/v2/_catalog").json()["repositories"] == [OPEN, POSTER]
         assert client.get("/settings/robots").status_code == 303
 
 
@@ -210,12 +210,12 @@ def test_members_are_shown_to_members_only(cast: Cast) -> None:
 
 
 def test_lists_follow_roles(cast: Cast) -> None:
-    for who, sees in (("stan", {OPEN}), ("ned", {OPEN, OTHER}), ("rita", {OPEN, CLOSED, OTHER}), ("ivan", {OPEN})):
+    for who, sees in (("stan", set()), ("ned", {OTHER}), ("rita", {CLOSED, OTHER}), ("ivan", set())):
         with cast.client(who) as client, cast.browser(who) as browser:
             listed = set(client.get("/v2/_catalog").json()["repositories"])
-            assert {name for name in listed if name.startswith(ORGANISATION)} == sees
+            assert {name for name in listed if name.startswith(ORGANISATION)} == {OPEN, POSTER} | sees
             text = browser.get("/", params={"q": ORGANISATION}).text
-            assert set(re.findall(rf'<h3><a href="/r/({ORGANISATION}/\w+)"', text)) == sees
+            assert set(re.findall(rf'<h3><a href="/r/({ORGANISATION}/\w+)"', text)) == {OPEN, POSTER} | sees
 
 
 @pytest.mark.parametrize(

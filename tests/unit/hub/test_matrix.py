@@ -14,7 +14,7 @@ from moldar.hub.services import Hub
 from moldar.hub.web.routes import web_routes
 from moldar.remote.wire import RouteKind
 
-from .cast import BY_TOKEN, CLOSED, HIDDEN, MISSING, OPEN, ORGANISATION, PEOPLE, RIGHTS, Cast, make_cast, send
+from .cast import BY_TOKEN, CLOSED, HIDDEN, MISSING, OPEN, ORGANISATION, PEOPLE, POSTER, RIGHTS, Cast, make_cast, send
 
 ZERO = "sha256:" + "0" * 64
 UPLOAD = "blobs/uploads/00000000-0000-0000-0000-000000000000"
@@ -94,11 +94,14 @@ PAGES = (
     page("/settings/audit", "/settings/audit", SIGNED_IN),
     page(S, f"/settings/repository/{OPEN}", MANAGERS),
     page(S, f"/settings/repository/{CLOSED}", MANAGERS),
+    page(S, f"/settings/repository/{POSTER}", OWNERS),
+    form(S, f"/settings/repository/{POSTER}", OWNERS, 400, action="delete"),
     page(S, f"/settings/repository/{MISSING}", frozenset()),
     form(S, f"/settings/repository/{CLOSED}", MANAGERS, 303, action="describe", description="x"),
     form(S, f"/settings/repository/{OPEN}", MANAGERS, 303, action="public"),
     form(S, f"/settings/repository/{OPEN}", MANAGERS, 400, action="delete"),
     page(A, f"/settings/access/{OPEN}", MANAGERS),
+    page(A, f"/settings/access/{POSTER}", OWNERS),
     page(A, f"/settings/access/{MISSING}", frozenset()),
     form(A, f"/settings/access/{OPEN}", MANAGERS, 400, action="give", level="read", who="nobody"),
     page("/o/{name}/members", f"/o/{ORGANISATION}/members", OWNERS),
@@ -129,6 +132,7 @@ PAGES = (
     form(R, f"/r/{CLOSED}", who_may(PULL, CLOSED), 303, action="star"),
     form(R, f"/r/{CLOSED}", MANAGERS, 303, action="private"),
     form(R, f"/r/{CLOSED}", MANAGERS, 303, action="describe"),
+    form(R, f"/r/{POSTER}", OWNERS, 303, action="describe"),
     form(R, f"/r/{CLOSED}", MANAGERS, 303, action="readme"),
     page("/static/{name}", "/static/hub.css", EVERYONE),
     page("/health", "/health", EVERYONE),

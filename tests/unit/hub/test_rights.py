@@ -11,14 +11,21 @@ from moldar.hub.access.decisions import (
     ACTIONS,
     ANONYMOUS,
     Grant,
+    Membership,
     Place,
     Policy,
     Principal,
+    Role,
     Verdict,
     account_name_problem,
     decide,
+    may_administer,
+    may_govern,
+    may_have_tokens,
     may_manage,
+    may_see_members,
     narrowed,
+    readable,
     valid_pattern,
 )
 from moldar.hub.administration import create_token
@@ -97,6 +104,71 @@ def test_credentials_limit_what_the_account_may() -> None:
     assert may_manage(ALICE, "alice/app")
     assert not may_manage(ALICE, "bob/app")
     assert not may_manage(ANONYMOUS, "/app")
+
+
+MEMBER = ALICE._replace(
+    memberships=(Membership("acme", False), Membership("own", True)),
+    roles=(
+        Role("acme/*", "read"),
+        Role("acme/app", "write"),
+        Role("acme/site", "admin"),
+        Role("bob/shared", "write"),
+    ),
+)
+ROBOT = Principal("acme+ci", 5, grants=(Grant("acme/*", ("pull", "push")),), scheme="basic", robot_of="acme")
+
+
+@pytest.mark.parametrize(
+    ("principal", "where", "expected"),
+    [
+        (MEMBER, place("acme/other", is_public=False), "+--"),
+        (MEMBER, place("acme/app", is_public=False), "++-"),
+        (MEMBER, place("acme/app", exists=False), "++-"),
+        (MEMBER, place("acme/site", is_public=False), "+++"),
+        (MEMBER, place("acme/site/below", is_public=False), "+--"),
+        (MEMBER, place("acme", is_public=False), "h--"),
+        (MEMBER, place("acme2/app", is_public=False), "h--"),
+        (MEMBER, place("own/app", is_public=False), "+++"),
+        (MEMBER, place("bob/shared", is_public=False), "++-"),
+        (MEMBER, place("bob/other", is_public=False), "h--"),
+        (ROBOT, place("acme/app", is_public=False), "++t"),
+        (ROBOT, place("acme/new", exists=False), "++t"),
+        (ROBOT, place("alice/app", is_public=False), "h--"),
+        (ROBOT, place("alice/app"), "+--"),
+        (ROBOT._replace(grants=(Grant("*", ACTIONS),)), place("alice/app", is_public=False), "h--"),
+        (MEMBER._replace(grants=(Grant("acme/app", ACTIONS),)), place("acme/app", is_public=False), "++-"),
+        (MEMBER._replace(grants=(Grant("acme/app", ACTIONS),)), place("acme/site", is_public=False), "ttt"),
+    ],
+)
+def test_members_and_robots(principal: Principal, where: Place, expected: str) -> None:
+    assert verdicts(principal, where) == expected
+
+
+@pytest.mark.parametrize(
+    ("principal", "manages", "governs", "sees"),
+    [
+        (ANONYMOUS, "", "", ""),
+        (ALICE, "alice/app", "alice", "alice"),
+        (MEMBER, "acme/site alice/app own/app", "alice own", "acme alice own"),
+        (BOSS, "acme/app acme/site alice/app own/app", "acme alice own", "acme alice own"),
+        (ROBOT, "", "", ""),
+        (MEMBER._replace(grants=(Grant("*", ACTIONS),)), "", "", ""),
+        (BOSS._replace(grants=(Grant("*", ACTIONS),)), "", "", ""),
+    ],
+)
+def test_what_is_only_for_people_at_the_pages(principal: Principal, manages: str, governs: str, sees: str) -> None:
+    repositories, namespaces = ("acme/app", "acme/site", "alice/app", "own/app"), ("acme", "alice", "own", "")
+    assert " ".join(name for name in repositories if may_manage(principal, name)) == manages
+    assert " ".join(name for name in namespaces[:3] if may_govern(principal, name)) == governs
+    assert " ".join(name for name in namespaces[:3] if may_see_members(principal, name)) == sees
+    assert may_have_tokens(principal) is principal.is_person
+    assert may_administer(principal) is (principal == BOSS)
+
+
+def test_what_lists_show() -> None:
+    assert readable(ANONYMOUS) == ()
+    assert readable(MEMBER) == ("alice/*", "own/*", "acme/*", "acme/app", "acme/site", "bob/shared")
+    assert readable(ROBOT) == ("acme/*",)
 
 
 def test_narrowing() -> None:

@@ -160,7 +160,7 @@ def rights(principal: Principal, place: Place, policy: Policy) -> frozenset[str]
 
 def holds(principal: Principal, namespace: str) -> bool:
     """Whether the namespace is the account's own, an organisation's that it owns, or its robot's place of work."""
-    if not namespace:
+    if not namespace or not principal.name:
         return False
     return namespace in (principal.name, principal.robot_of) or any(
         membership.is_owner and membership.organisation == namespace for membership in principal.memberships
@@ -176,6 +176,8 @@ def _rights_in_copies(principal: Principal, repository: str, policy: Policy) -> 
 
 def owns(principal: Principal, repository: str) -> bool:
     """Whether the repository lies below a namespace that the account holds."""
+    if not principal.name:
+        return False
     namespace, slash, _ = repository.partition("/")
     return bool(slash) and holds(principal, namespace)
 

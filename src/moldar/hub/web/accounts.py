@@ -5,7 +5,7 @@ from starlette.responses import Response
 
 from moldar.hub.access.accounts import Account, InvalidAccount, InvalidToken
 from moldar.hub.access.audit import Actor
-from moldar.hub.access.decisions import ACTIONS
+from moldar.hub.access.decisions import ACTIONS, may_have_tokens
 from moldar.hub.authentication import Authenticator
 from moldar.hub.refusals import TooManyAttempts
 from moldar.hub.web.navigation import ACCOUNT_TABS, Frame, links
@@ -78,7 +78,7 @@ class AccountPages:
 
     async def tokens(self, request: Request) -> Response:
         visit = self._pages.visit(request)
-        if visit.account is None:
+        if visit.account is None or not may_have_tokens(visit.principal):
             return self._pages.redirect("/sign-in?next=/settings/tokens")
         if request.method != "POST":
             return self._tokens_page(visit, visit.account)
@@ -102,7 +102,7 @@ class AccountPages:
 
     async def revoke(self, request: Request) -> Response:
         visit = self._pages.visit(request)
-        if visit.account is None:
+        if visit.account is None or not may_have_tokens(visit.principal):
             return self._pages.redirect("/sign-in?next=/settings/tokens")
         try:
             await self._pages.form(visit)
