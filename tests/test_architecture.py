@@ -36,6 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "hub.webhooks": SERVICES,
     "hub.layers": SERVED,
     "hub.api": SERVED,
+    "hub.rest": SERVED,
     "hub.web": SERVED | {"hub.layers"},
     "advice": {"dockerfile", "image", "builder.graph"},
     "app": MACHINERY | {"advice", "dockerfile", "builder", "containers", "remote", "export", "hub"},

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, ScalarSelect, Select, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from moldar.hub.access.decisions import Place
@@ -86,8 +86,7 @@ class Repositories:
         self, audience: Audience, *, text: str = "", below: str = "", offset: int = 0, limit: int = 24
     ) -> list[Listed]:
         """Repositories that hold something, newest push first; `below` keeps to a namespace."""
-        tags = select(func.count()).where(TAGS.c.repository_id == REPOSITORIES.c.id).scalar_subquery()
-        query: Select[Any] = select(REPOSITORIES, tags).where(REPOSITORIES.c.pushed.is_not(None))
+        query: Select[Any] = select(REPOSITORIES, _tag_count()).where(REPOSITORIES.c.pushed.is_not(None))
         for word in text.lower().split()[:8]:
             query = query.where(
                 or_(
@@ -100,6 +99,12 @@ class Repositories:
         query = _for(audience, query).order_by(REPOSITORIES.c.pushed.desc(), REPOSITORIES.c.name)
         with self._database.reading() as connection:
             return [_listed(row) for row in connection.execute(query.offset(offset).limit(limit))]
+
+    def listed(self, name: str) -> Listed | None:
+        """One repository as lists show it."""
+        with self._database.reading() as connection:
+            row = connection.execute(select(REPOSITORIES, _tag_count()).where(REPOSITORIES.c.name == name)).first()
+        return _listed(row) if row else None
 
     def ensure(self, connection: Connection, name: str) -> int:
         """The repository's number, within a transaction; makes it when missing."""
@@ -128,6 +133,10 @@ def repository_id(connection: Connection, name: str) -> int:
 
 def note_push(connection: Connection, number: int, now: int) -> None:
     connection.execute(update(REPOSITORIES).where(REPOSITORIES.c.id == number).values(pushed=now))
+
+
+def _tag_count() -> ScalarSelect[int]:
+    return select(func.count()).where(TAGS.c.repository_id == REPOSITORIES.c.id).scalar_subquery()
 
 
 def _for(audience: Audience, query: Select[Any]) -> Select[Any]:

@@ -10,7 +10,6 @@ from moldar.hub.authentication import Authenticator
 from moldar.hub.services import Hub
 from moldar.hub.web.accounts import AccountPages
 from moldar.hub.web.pages import HERE, SECURITY_HEADERS, Pages
-from moldar.hub.web.readme import ReadmeApi
 from moldar.hub.web.repositories import RepositoryPages
 
 _KEEP = "public, max-age=31536000, immutable"
@@ -21,7 +20,6 @@ def web_routes(hub: Hub, authenticator: Authenticator) -> list[BaseRoute]:
     pages = Pages(hub)
     accounts = AccountPages(pages, authenticator)
     repositories = RepositoryPages(pages)
-    readme = ReadmeApi(hub, authenticator)
     assets = frozenset(os.listdir(os.path.join(HERE, "static")))
 
     async def static(request: Request) -> Response:
@@ -48,7 +46,6 @@ def web_routes(hub: Hub, authenticator: Authenticator) -> list[BaseRoute]:
         Route("/settings/tokens/{number:int}/revoke", accounts.revoke, methods=["POST"]),
         Route("/u/{name}", repositories.profile),
         Route("/r/{name:path}", repositories.repository, methods=both),
-        Route("/api/v1/repositories/{name:path}/readme", readme.handle, methods=["GET", "PUT"]),
         Route("/static/{name}", static),
         Route("/health", health),
         Route("/{path:path}", unknown),
