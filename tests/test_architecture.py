@@ -47,6 +47,7 @@ ALLOWED: dict[str, set[str]] = {
     "hub.layers": SERVED,
     "hub.proxy": SERVED,
     "hub.api": SERVED | {"hub.proxy"},
+    "hub.rest": SERVED,
     "hub.web": SERVED | {"hub.layers"},
     "advice": {"dockerfile", "image", "builder.graph"},
     "app": MACHINERY | {"advice", "dockerfile", "builder", "containers", "remote", "export", "hub"},

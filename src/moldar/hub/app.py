@@ -22,10 +22,13 @@ from moldar.hub.authentication import Authenticator
 from moldar.hub.exchange import ROUTE, Receive, Scope, Send
 from moldar.hub.monitoring import Monitoring
 from moldar.hub.refusals import RETRY_SECONDS, Unavailable
+from moldar.hub.rest.calls import PREFIX
+from moldar.hub.rest.routes import RestApi
 from moldar.hub.services import Hub
 from moldar.hub.waiting import Application, waiting_requests
 from moldar.hub.web.routes import web_routes
 
+REST_PREFIX = PREFIX + "/"
 _FIRST_COLLECTION = 60.0
 _FIGURES_SECONDS = 60
 _AUDIT_SECONDS = 3600
@@ -39,6 +42,7 @@ class HubApp:
         authenticator = Authenticator(hub)
         self._api = RegistryApi(hub, authenticator)
         self._tokens = TokenEndpoint(hub, authenticator)
+        self._rest = RestApi(hub, authenticator)
         self._monitoring = Monitoring(hub, authenticator)
         routes = web_routes(hub, authenticator)
         self._pages = Starlette(routes=routes, lifespan=_lifespan(hub, self._api), exception_handlers=_HANDLERS)
@@ -80,6 +84,9 @@ class HubApp:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
+        if path.startswith(REST_PREFIX):
+            await self._rest(scope, receive, send)
+            return
         if path == TOKEN_PATH or path in self._monitoring.paths:
             scope[ROUTE] = path
             await (self._tokens if path == TOKEN_PATH else self._monitoring)(scope, receive, send)

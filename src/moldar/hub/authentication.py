@@ -45,7 +45,9 @@ class Authenticator:
         if known and known[1] > self._hub.clock():
             return known[0]
         token = parse_bearer(authorization)
-        if token is not None:
+        if token is not None and token.startswith(TOKEN_PREFIX):
+            principal, expires = await self._by_token("", token, address)
+        elif token is not None:
             principal, expires = self._bearer(token)
         else:
             pair = parse_basic(authorization)
@@ -87,9 +89,10 @@ class Authenticator:
             return account
 
     async def _by_token(self, name: str, secret: str, address: str) -> tuple[Principal, int]:
+        """By a personal access token; an empty `name` is any account's."""
         self._hub.throttle.check(name[:64], address)
         found = self._hub.accounts.with_token(secret)
-        if found is None or found[0].name != name:
+        if found is None or name not in ("", found[0].name):
             await self._failed(name[:64], address, "token")
             raise WrongCredentials("wrong user name or access token")
         account, token = found

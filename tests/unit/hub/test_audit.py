@@ -54,7 +54,7 @@ def test_every_deed_leaves_a_line(hub: Hub, alice: Account) -> None:
     hub.repositories.set_description(repository, "words", by=BY)
     hub.readmes.put(repository.id, "# words", by=BY)
     hub.manifests.delete("acme/app", "v1", by=BY)
-    hub.repositories.delete(repository, by=BY)
+    hub.manifests.remove_repository("acme/app", by=BY)
     hub.organisations.delete("acme", by=BY)
     hub.accounts.set_password("bob", PASSWORD, by=BY)
     hub.accounts.set_disabled("bob", True, by=BY)

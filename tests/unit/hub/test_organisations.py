@@ -255,9 +255,7 @@ def test_an_organisation_goes_when_it_is_empty(hub: Hub, alice: Account, acme: A
         hub.repositories.ensure(connection, "acme/app")
     with pytest.raises(MemberRefused, match="repositories"):
         hub.organisations.delete("acme")
-    repository = hub.repositories.find("acme/app")
-    assert repository
-    hub.repositories.delete(repository)
+    hub.manifests.remove_repository("acme/app")
     hub.organisations.delete("acme")
     assert hub.accounts.with_token(secret) is None
     assert hub.organisations.of(alice.id) == []

@@ -226,6 +226,37 @@ def readable(principal: Principal) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*(f"{name}/*" for name in own), *(role.pattern for role in principal.roles)]))
 
 
+def may_configure(principal: Principal, place: str) -> bool:
+    """As `may_manage`, but a token for every action there will do too. `place`: a repository, or `alice/*`."""
+    if principal.grants is not None:
+        whole = all(any(grant.covers(action, place) for grant in principal.grants) for action in ACTIONS)
+        return whole and may_manage(principal._replace(grants=None), place)
+    return may_manage(principal, place)
+
+
+def may_collect_garbage(principal: Principal) -> bool:
+    """An administrator, by a token that may delete anywhere."""
+    is_whole = principal.grants is None or any(g.pattern == "*" and DELETE in g.actions for g in principal.grants)
+    return principal.is_admin and is_whole
+
+
+def may_make_tokens(principal: Principal) -> bool:
+    """Whoever showed the password: a token that could make another would have no limits."""
+    return not principal.is_anonymous and principal.grants is None
+
+
+def may_revoke_token(principal: Principal, token_id: int) -> bool:
+    """With the password any of one's own; a token itself, so that who finds a leaked one can end it."""
+    return may_make_tokens(principal) or (principal.token_id != 0 and principal.token_id == token_id)
+
+
+def may_star(principal: Principal, repository: str) -> bool:
+    """Who has an account; a token only where it may pull."""
+    grants = principal.grants
+    covered = grants is None or any(grant.covers(PULL, repository) for grant in grants)
+    return not principal.is_anonymous and covered
+
+
 def may_see_metrics(principal: Principal) -> bool:
     """Whether `principal` may read figures about the whole hub: an administrator, by a token that is not limited."""
     is_whole = principal.grants is None or any(g.pattern == "*" and PULL in g.actions for g in principal.grants)

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, Select, delete, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -18,7 +18,15 @@ from moldar.hub.access import audit
 from moldar.hub.access.audit import Actor, record
 from moldar.hub.clock import Clock
 from moldar.hub.data.database import Database
-from moldar.hub.data.schema import MANIFEST_REFERENCES, MANIFEST_USE, MANIFESTS, REPOSITORIES, REPOSITORY_BLOBS, TAGS
+from moldar.hub.data.schema import (
+    MANIFEST_REFERENCES,
+    MANIFEST_USE,
+    MANIFESTS,
+    REPOSITORIES,
+    REPOSITORY_BLOBS,
+    TAGS,
+    UPLOADS,
+)
 from moldar.hub.refusals import Refusal
 from moldar.hub.registry.events import DELETE as DELETED
 from moldar.hub.registry.events import PUSH, Event, Outbox
@@ -152,6 +160,17 @@ class Manifests:
         if heard:
             self._outbox.on_event()
 
+    def remove_repository(self, repository: str, *, by: Actor | None = None) -> None:
+        """Deletes a repository with all that is in it; collection frees the bytes. Refusal NAME_UNKNOWN."""
+        with self._database.writing() as connection:
+            number = repository_id(connection, repository)
+            heard = self._outbox.announce(connection, number, [Event(DELETED, by.name if by else "")])
+            connection.execute(delete(UPLOADS).where(UPLOADS.c.repository == repository))
+            connection.execute(delete(REPOSITORIES).where(REPOSITORIES.c.id == number))
+            record(connection, self._clock(), by, audit.REPOSITORY_DELETED, repository)
+        if heard:
+            self._outbox.on_event()
+
     def tag_names(self, repository: str, *, last: str = "", limit: int | None = None) -> list[str]:
         """The tags after `last`, in the order of their bytes. Refusal NAME_UNKNOWN."""
         with self._database.reading() as connection:
@@ -161,18 +180,15 @@ class Manifests:
 
     def tags(self, repository: str, *, offset: int = 0, limit: int = 50) -> list[Tag]:
         """The tags with what they point at, last pushed first."""
-        query = (
-            select(TAGS.c.name, TAGS.c.digest, TAGS.c.updated, MANIFESTS.c.media_type, MANIFESTS.c.size)
-            .join(REPOSITORIES, REPOSITORIES.c.id == TAGS.c.repository_id)
-            .join(
-                MANIFESTS,
-                (MANIFESTS.c.repository_id == TAGS.c.repository_id) & (MANIFESTS.c.digest == TAGS.c.digest),
-            )
-            .where(REPOSITORIES.c.name == repository)
-            .order_by(TAGS.c.updated.desc(), TAGS.c.name)
-        )
+        query = _tags(repository).order_by(TAGS.c.updated.desc(), TAGS.c.name)
         with self._database.reading() as connection:
             return [Tag(*row) for row in connection.execute(query.offset(offset).limit(limit))]
+
+    def tag(self, repository: str, name: str) -> Tag | None:
+        """One tag with what it points at."""
+        with self._database.reading() as connection:
+            row = connection.execute(_tags(repository).where(TAGS.c.name == name)).first()
+        return Tag(*row) if row else None
 
     def referrers(
         self,
@@ -230,6 +246,16 @@ class Manifests:
         missing = [name for name in names if name not in held]
         if missing:
             raise Refusal("MANIFEST_BLOB_UNKNOWN", detail=[{"digest": name} for name in missing[:20]])
+
+
+def _tags(repository: str) -> Select[Any]:
+    there = (MANIFESTS.c.repository_id == TAGS.c.repository_id) & (MANIFESTS.c.digest == TAGS.c.digest)
+    return (
+        select(TAGS.c.name, TAGS.c.digest, TAGS.c.updated, MANIFESTS.c.media_type, MANIFESTS.c.size)
+        .join(REPOSITORIES, REPOSITORIES.c.id == TAGS.c.repository_id)
+        .join(MANIFESTS, there)
+        .where(REPOSITORIES.c.name == repository)
+    )
 
 
 def _deletion(connection: Connection, number: int, reference: str, by: Actor | None) -> Event:

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, ScalarSelect, Select, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from moldar.hub.access import audit
@@ -80,13 +80,6 @@ class Repositories:
             )
             record(connection, self._clock(), by, audit.SETTINGS_CHANGED, repository.name, detail="description")
 
-    def delete(self, repository: Repository, *, by: Actor | None = None) -> None:
-        """With its manifests, tags and holds on blobs; their bytes are garbage then. Refusal NAME_UNKNOWN."""
-        with self._database.writing() as connection:
-            if not connection.execute(delete(REPOSITORIES).where(REPOSITORIES.c.id == repository.id)).rowcount:
-                raise Refusal("NAME_UNKNOWN", detail={"name": repository.name})
-            record(connection, self._clock(), by, audit.REPOSITORY_DELETED, repository.name)
-
     def has_public(self, namespace: str) -> bool:
         """Whether anyone may see something below the namespace."""
         below = REPOSITORIES.c.name.startswith(namespace + "/", autoescape=True)
@@ -111,8 +104,7 @@ class Repositories:
         self, audience: Audience, *, text: str = "", below: str = "", offset: int = 0, limit: int = 24
     ) -> list[Listed]:
         """Repositories that hold something, newest push first; `below` keeps to a namespace."""
-        tags = select(func.count()).where(TAGS.c.repository_id == REPOSITORIES.c.id).scalar_subquery()
-        query: Select[Any] = select(REPOSITORIES, tags).where(REPOSITORIES.c.pushed.is_not(None))
+        query: Select[Any] = select(REPOSITORIES, _tag_count()).where(REPOSITORIES.c.pushed.is_not(None))
         for word in text.lower().split()[:8]:
             query = query.where(
                 or_(
@@ -125,6 +117,12 @@ class Repositories:
         query = _for(audience, query).order_by(REPOSITORIES.c.pushed.desc(), REPOSITORIES.c.name)
         with self._database.reading() as connection:
             return [_listed(row) for row in connection.execute(query.offset(offset).limit(limit))]
+
+    def listed(self, name: str) -> Listed | None:
+        """One repository as lists show it."""
+        with self._database.reading() as connection:
+            row = connection.execute(select(REPOSITORIES, _tag_count()).where(REPOSITORIES.c.name == name)).first()
+        return _listed(row) if row else None
 
     def ensure(self, connection: Connection, name: str) -> int:
         """The repository's number, within a transaction; makes it when missing."""
@@ -153,6 +151,10 @@ def repository_id(connection: Connection, name: str) -> int:
 
 def note_push(connection: Connection, number: int, now: int) -> None:
     connection.execute(update(REPOSITORIES).where(REPOSITORIES.c.id == number).values(pushed=now))
+
+
+def _tag_count() -> ScalarSelect[int]:
+    return select(func.count()).where(TAGS.c.repository_id == REPOSITORIES.c.id).scalar_subquery()
 
 
 def _for(audience: Audience, query: Select[Any]) -> Select[Any]:

@@ -33,7 +33,7 @@ class RepositorySettings:
             elif action == "delete":
                 if form.get("confirm", "").strip() != repository.name:
                     raise NotConfirmed
-                self._hub.repositories.delete(repository, by=visit.actor)
+                self._hub.manifests.remove_repository(repository.name, by=visit.actor)
                 return self._desk.pages.redirect(f"/u/{repository.name.partition('/')[0]}")
             else:
                 raise NotFound("no such action")

@@ -11,7 +11,6 @@ from moldar.hub.services import Hub
 from moldar.hub.web.accounts import AccountPages
 from moldar.hub.web.keeping import KeepingPages
 from moldar.hub.web.pages import HERE, SECURITY_HEADERS, Pages
-from moldar.hub.web.readme import ReadmeApi
 from moldar.hub.web.repositories import RepositoryPages
 from moldar.hub.web.settings_routes import settings_routes
 
@@ -24,7 +23,6 @@ def web_routes(hub: Hub, authenticator: Authenticator) -> list[BaseRoute]:
     accounts = AccountPages(pages, authenticator)
     repositories = RepositoryPages(pages)
     keeping = KeepingPages(pages)
-    readme = ReadmeApi(hub, authenticator)
     assets = frozenset(os.listdir(os.path.join(HERE, "static")))
 
     async def static(request: Request) -> Response:
@@ -53,7 +51,6 @@ def web_routes(hub: Hub, authenticator: Authenticator) -> list[BaseRoute]:
         Route("/u/{name}", repositories.profile),
         *keeping.routes(),
         Route("/r/{name:path}", repositories.repository, methods=both),
-        Route("/api/v1/repositories/{name:path}/readme", readme.handle, methods=["GET", "PUT"]),
         Route("/static/{name}", static),
         Route("/health", health),
         Route("/{path:path}", unknown),

@@ -48,11 +48,12 @@ class Delivery(NamedTuple):
 
 
 class InvalidHook(UserMistake):
-    """A webhook cannot be made so. `problem`: "url", "events", "secret", "many"."""
+    """A webhook cannot be made so. `problem`: "url", "events", "place", "secret", "many"."""
 
     MESSAGES: ClassVar = {
         "url": "a webhook needs an http or https URL",
         "events": f"a webhook asks for at least one of {', '.join(EVENTS)}",
+        "place": "a webhook is for a repository, alice/app, or for a whole namespace, alice/*",
         "secret": "a secret has at most 200 printable characters",
         "many": f"a place has at most {HOOKS_LIMIT} webhooks",
     }
@@ -161,6 +162,8 @@ def _hook(row: Row[Any]) -> Hook:
 
 def _owner(connection: Connection, place: str) -> dict[str, Any]:
     if place.endswith("/*"):
+        if "/" in place[:-2] or place == "/*":
+            raise InvalidHook("place")
         return {"namespace": place[:-2]}
     number = connection.execute(select(REPOSITORIES.c.id).where(REPOSITORIES.c.name == place)).scalar()
     if number is None:
