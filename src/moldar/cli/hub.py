@@ -59,6 +59,7 @@ def serve(arguments: Arguments) -> int:
         proxy_pull=arguments.text("proxy-pull"),
         proxy_fresh_seconds=arguments.number("proxy-fresh"),
         proxy_keep_days=arguments.number("proxy-keep"),
+        proxy_via=tuple(environment.either_case(name) for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")),
         quota=_size(arguments.text("quota"), "--quota"),
         rate_pulls=arguments.text("rate-pulls"),
         rate_pushes=arguments.text("rate-pushes"),

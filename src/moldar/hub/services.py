@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy.exc import DatabaseError
 
-from moldar.errors import CorruptData, HostTrouble
+from moldar.errors import CorruptData, HostTrouble, UserMistake
 from moldar.hub.access.accounts import Accounts
 from moldar.hub.access.audit import AuditLog
 from moldar.hub.access.bearer import BearerTokens
@@ -68,7 +68,9 @@ class Hub:
         self.passwords = Passwords(clock)
         self.throttle = Throttle(clock)
         self.rates = make_rates(settings.rate_pulls, settings.rate_pushes, settings.rate_tokens, settings.rate_logins)
-        self.accounts = Accounts(self.database, self.passwords, clock)
+        names = frozenset(upstream.name for upstream in self.upstreams)
+        self.accounts = Accounts(self.database, self.passwords, clock, names)
+        self._refuse_shared_names(names)
         keys = SharedKeys(self.database) if self.database.is_remote else FileKeys(settings.path("keys"))
         self.bearer = BearerTokens(load_signing_key(keys), SERVICE, settings.token_lifetime, clock)
         self.form_secret = load_form_secret(keys)
@@ -102,6 +104,14 @@ class Hub:
         self._hashing = ThreadPoolExecutor(2, "hub-passwords")
         self.layer_thread = ThreadPoolExecutor(1, "hub-layers")
         self.closing = threading.Event()
+
+    def _refuse_shared_names(self, upstreams: frozenset[str]) -> None:
+        for name in upstreams:
+            if self.accounts.find(name):
+                self.database.close()
+                raise UserMistake(
+                    f"there is an account {name}", hint="give the upstream another name: --proxy NAME=URL"
+                )
 
     async def in_thread(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """What waits for the disk: fsync, transactions, reading an upload again."""

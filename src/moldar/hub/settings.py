@@ -37,7 +37,7 @@ class HubSettings:
     which are not here; `proxy_credentials`: a file as docker login writes it. `proxy_pull`: who may pull through,
     everyone or signed-in; empty means everyone, where the hub shows no credentials. `proxy_fresh`: how long a tag is
     believed before the upstream is asked again; `proxy_keep`: how long content is kept that nobody pulls, 0 for ever.
-    `proxy_timeout`: how long an upstream may be silent.
+    `proxy_timeout`: how long an upstream may be silent; `proxy_via`: what HTTP_PROXY, HTTPS_PROXY and NO_PROXY say.
 
     `quota`: bytes that a namespace may hold unless it has a quota of its own, 0 for no limit. `rate_…`: how often an
     account or address may do something, as `100/6h`; empty for no limit.
@@ -83,6 +83,7 @@ class HubSettings:
     proxy_fresh: int = 300
     proxy_keep: int = 30 * 24 * 3600
     proxy_timeout: float = 30
+    proxy_via: Sequence[str] = ("", "", "")
     quota: int = 0
     rate_pulls: str = ""
     rate_pushes: str = ""

@@ -14,9 +14,13 @@ from typing import Any
 import httpx
 import pytest
 
+from moldar.errors import UserMistake
 from moldar.hub import administration
+from moldar.hub.services import Hub, open_database
+from moldar.hub.settings import HubSettings
 
 from .hubs import PASSWORD, Client, Running, code_of, image_manifest, sha256, wait_for
+from .test_pages import submit
 from .upstreams import Line, line_to
 
 Start = Callable[..., Running]
@@ -236,6 +240,27 @@ def test_no_way_into_the_hubs_own_network(server: Running, line: Line, start: St
     assert "169.254.169.254" in answer.text
 
 
+def test_the_way_out_of_a_closed_network(server: Running, line: Line, start: Start, name: str) -> None:
+    digest, layer, data = push(server, name)
+    hub = start(line, proxies=["far.test=http://registry.invalid"], proxy_via=[line.url, "", "intranet.test"])
+    with hub.client() as client:
+        answer = client.get(f"/v2/far.test/{name}/manifests/latest")
+        assert answer.headers["docker-content-digest"] == digest
+        assert client.get(f"/v2/far.test/{name}/blobs/{layer}").content == data
+
+
+def test_nobody_takes_the_name_of_an_upstream(server: Running, line: Line, start: Start, tmp_path: Path) -> None:
+    hub = start(line)
+    with httpx.Client(base_url=hub.url) as browser:
+        answer = submit(browser, "/sign-up", name="up.test", password=PASSWORD)
+        assert answer.status_code == 400
+        assert "reserved" in answer.text
+    data = str(tmp_path / "other")
+    administration.add_user(data, "up.test", PASSWORD)
+    with pytest.raises(UserMistake, match="an account up"):
+        Hub(HubSettings(data, proxies=["up.test"]))
+
+
 def test_nobody_pushes_into_copies(server: Running, line: Line, start: Start, name: str) -> None:
     digest, layer, _ = push(server, name)
     hub = start(line)
@@ -369,9 +394,6 @@ def _kept(hub: Running, digest: str) -> bool:
 
 
 def _make_private(server: Running, name: str) -> None:
-    from moldar.hub.services import open_database
-    from moldar.hub.settings import HubSettings
-
     database = open_database(HubSettings(server.data))
     with database.writing() as connection:
         connection.exec_driver_sql("UPDATE repositories SET is_public = 0 WHERE name = ?", (name,))

@@ -48,6 +48,7 @@ def verdicts(principal: Principal, where: Place, policy: Policy = Policy()) -> s
         Verdict.ANOTHER_TOKEN: "t",
         Verdict.HIDDEN: "h",
         Verdict.DENIED: "-",
+        Verdict.COPY: "c",
     }
     return "".join(letters[decide(principal, action, where, policy)] for action in ACTIONS)
 
@@ -74,6 +75,25 @@ def verdicts(principal: Principal, where: Place, policy: Policy = Policy()) -> s
 )
 def test_accounts(principal: Principal, where: Place, expected: str) -> None:
     assert verdicts(principal, where) == expected
+
+
+@pytest.mark.parametrize(
+    ("principal", "is_open", "expected"),
+    [
+        (ANONYMOUS, True, "+cs"),
+        (ANONYMOUS, False, "scs"),
+        (ALICE, False, "+c-"),
+        (BOSS, False, "+c+"),
+        (Principal("up.test", 3), False, "+c-"),
+        (ALICE._replace(grants=(Grant("alice/*", ACTIONS),)), False, "tc-"),
+        (ALICE._replace(grants=(Grant("up.test/*", ACTIONS),)), False, "+c-"),
+    ],
+)
+def test_copies_of_another_registry(principal: Principal, is_open: bool, expected: str) -> None:
+    for where in (place("up.test/app", owned=False), place("up.test/app", exists=False)):
+        assert verdicts(principal, where, Policy(upstreams={"up.test": is_open})) == expected
+        assert verdicts(principal, where, Policy(True, {"up.test": is_open})) == expected
+    assert verdicts(ALICE, place("alice/app"), Policy(upstreams={"up.test": is_open})) == "+++"
 
 
 @pytest.mark.parametrize(

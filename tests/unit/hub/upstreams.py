@@ -57,6 +57,8 @@ def _handler(line: Line) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
+            if self.path.startswith("http://"):  # asked as a proxy
+                self.path = "/" + self.path.split("/", 3)[3]
             line.note(self.command, self.path)
             trouble = line.trouble_with(self.path)
             if trouble == "down":

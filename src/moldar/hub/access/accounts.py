@@ -93,7 +93,10 @@ class InvalidToken(UserMistake):
 class Accounts:
     """The accounts of one hub. Everything here is synchronous and may take as long as a password's hash."""
 
-    def __init__(self, database: Database, passwords: Passwords, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, passwords: Passwords, clock: Clock, reserved: frozenset[str] = frozenset()
+    ) -> None:
+        self._reserved = reserved
         self._database = database
         self._passwords = passwords
         self._clock = clock
@@ -105,7 +108,7 @@ class Accounts:
         problem = account_name_problem(name)
         if is_admin and problem == "reserved" and name != "library":
             problem = ""
-        problem = problem or password_problem(password)
+        problem = problem or ("reserved" if name in self._reserved else password_problem(password))
         if problem:
             raise InvalidAccount(problem)
         values: dict[str, Any] = {

@@ -77,7 +77,8 @@ class PullThrough:
         assert upstream is not None
         client = self._clients.get(upstream.name)
         if client is None:
-            client = UpstreamClient(upstream, self._hub.settings.proxy_timeout)
+            settings = self._hub.settings
+            client = UpstreamClient(upstream, settings.proxy_timeout, settings.proxy_via)
             self._clients[upstream.name] = client
         return client
 

@@ -6,8 +6,9 @@ Knows nothing of what is kept here.
 import asyncio
 import contextlib
 import json
+import re
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -23,18 +24,23 @@ _CONNECT_SECONDS = 10
 _TOKEN_SECONDS = 60
 _TOKEN_LIMIT = 256 * 1024
 _AGENT = "moldar-hub"
+_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*(?::\d{1,5})?\Z")
 
 
 class UpstreamClient:
-    """Sends requests to one upstream. Belongs to one event loop. `timeout`: seconds of silence that it may keep."""
+    """Sends requests to one upstream. Belongs to one event loop.
 
-    def __init__(self, upstream: Upstream, timeout: float) -> None:
+    `timeout`: seconds of silence that it may keep; `via`: values of HTTP_PROXY, HTTPS_PROXY and NO_PROXY.
+    """
+
+    def __init__(self, upstream: Upstream, timeout: float, via: Sequence[str] = ("", "", "")) -> None:
         self.upstream = upstream
         self._http = httpx.AsyncClient(
             timeout=httpx.Timeout(timeout, connect=min(timeout, _CONNECT_SECONDS), pool=None),
             limits=httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=8),
             headers={"User-Agent": _AGENT, "Accept-Encoding": "identity"},
             follow_redirects=False,
+            mounts=_mounts(*via),
             trust_env=False,
         )
         self._authorizations: dict[str, tuple[str, float]] = {}
@@ -135,6 +141,21 @@ class UpstreamClient:
 
     def _basic(self) -> str:
         return format_basic(self.upstream.username, self.upstream.password)
+
+
+def _mounts(http: str, https: str, no_proxy: str) -> dict[str, httpx.AsyncBaseTransport | None]:
+    """Which hosts are asked through which proxy, as httpx takes it."""
+    mounts: dict[str, httpx.AsyncBaseTransport | None] = {
+        f"{scheme}://": httpx.AsyncHTTPTransport(proxy=proxy)
+        for scheme, proxy in (("http", http), ("https", https))
+        if proxy
+    }
+    named = [entry.strip().lstrip(".") for entry in no_proxy.split(",")]
+    if "*" in named:
+        return {}
+    for host in ("localhost", "127.0.0.1", *filter(_HOST.match, named)):
+        mounts |= {f"all://{host}": None, f"all://*.{host}": None}
+    return mounts
 
 
 async def read_limited(response: httpx.Response, limit: int) -> bytes:
