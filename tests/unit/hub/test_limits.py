@@ -41,8 +41,8 @@ def test_immutable_tags(server: Running) -> None:
     with server.client("alice") as client, httpx.Client(base_url=server.url, timeout=30) as browser:
         first = client.push_image("alice/fixed", "v1")
         client.push_image("alice/fixed", "latest")
-        path = "/r/alice/fixed/settings/tags"
-        assert browser.get(path).status_code == 404
+        path = "/settings/immutable/alice/fixed"
+        assert browser.get(path).headers["location"].startswith("/sign-in")
         sign_in(browser, "alice")
         form = {"form_token": form_token(browser, path)}
         assert browser.post(path, data={**form, "patterns": "v?"}).status_code == 400

@@ -10,12 +10,14 @@ from starlette.routing import Route
 from moldar.hub.access.decisions import DELETE, PULL, PUSH
 from moldar.hub.api.routes import RegistryApi
 from moldar.hub.authentication import Authenticator
+from moldar.hub.rest.routes import RestApi
 from moldar.hub.services import Hub
 from moldar.hub.web.routes import web_routes
 from moldar.remote.wire import RouteKind
 
 from .cast import BY_TOKEN, CLOSED, HIDDEN, MISSING, OPEN, ORGANISATION, PEOPLE, POSTER, RIGHTS, Cast, make_cast, send
 
+ACTIONS_OF_MANAGERS = frozenset({PULL, PUSH, DELETE})
 ZERO = "sha256:" + "0" * 64
 UPLOAD = "blobs/uploads/00000000-0000-0000-0000-000000000000"
 REGISTRY = {
@@ -34,11 +36,30 @@ REGISTRY = {
     (RouteKind.TAGS, "GET"): (PULL, "tags/list"),
     (RouteKind.REFERRERS, "GET"): (PULL, f"referrers/{ZERO}"),
 }
+ONE = "/api/v1/repositories/{name}"
+CONFIGURE = "configure"
 API = {
-    ("GET", "/api/v1/repositories/{name:path}/readme"): PULL,
-    ("PUT", "/api/v1/repositories/{name:path}/readme"): PUSH,
+    ("GET", ONE): PULL,
+    ("GET", f"{ONE}/tags"): PULL,
+    ("GET", f"{ONE}/tags/{{tag}}"): PULL,
+    ("DELETE", f"{ONE}/tags/{{tag}}"): DELETE,
+    ("GET", f"{ONE}/readme"): PULL,
+    ("PUT", f"{ONE}/readme"): PUSH,
+    ("PATCH", ONE): CONFIGURE,
+    ("DELETE", ONE): CONFIGURE,
+    ("GET", f"{ONE}/star"): PULL,
+    ("PUT", f"{ONE}/star"): PULL,
+    ("DELETE", f"{ONE}/star"): PULL,
 }
-"""Routes beside the registry's that take the same credentials."""
+"""What the REST interface does with one repository, and the right that it takes."""
+API_ELSEWHERE = {
+    *(("GET", f"/api/v1/{path}") for path in ("repositories", "me", "tokens", "webhooks", "webhooks/{id}")),
+    *(("POST", f"/api/v1/{path}") for path in ("tokens", "administration/collect-garbage", "webhooks")),
+    *(("DELETE", f"/api/v1/{path}") for path in ("tokens/{id}", "webhooks/{id}")),
+    *(("PATCH", "/api/v1/webhooks/{id}"), ("GET", "/api/v1/webhooks/{id}/deliveries")),
+    *(("POST", f"/api/v1/webhooks/{{id}}/{path}") for path in ("deliveries/{delivery}/redeliver", "ping")),
+}
+"""Its other operations: `test_rest` has who may do them."""
 SIGNED_IN = frozenset({*PEOPLE} - {"dora"})
 MEMBERS = frozenset({"olive", "oscar", "rita", "will", "max", "ned", "boss"})
 OWNERS = frozenset({"olive", "oscar", "boss"})
@@ -77,6 +98,7 @@ def who_may(action: str, repository: str) -> frozenset[str]:
 
 MANAGERS = frozenset({*OWNERS, "max"})
 R, S, A = "/r/{name:path}", "/settings/repository/{name:path}", "/settings/access/{name:path}"
+K, IM = "/settings/retention/{name:path}", "/settings/immutable/{name:path}"
 T = "/settings/tokens/{number:int}/revoke"
 PAGES = (
     page("/", "/", EVERYONE),
@@ -92,6 +114,16 @@ PAGES = (
     page("/settings/robots", "/settings/robots", SIGNED_IN),
     form("/settings/robots", "/settings/robots", SIGNED_IN, 400, action="create"),
     page("/settings/audit", "/settings/audit", SIGNED_IN),
+    page("/settings/retention", "/settings/retention", SIGNED_IN),
+    form("/settings/retention", "/settings/retention", SIGNED_IN, 400, action="save", keep_last="x"),
+    page(K, f"/settings/retention/{CLOSED}", MANAGERS),
+    page(K, f"/settings/retention/{MISSING}", frozenset()),
+    form(K, f"/settings/retention/{OPEN}", MANAGERS, 400, action="save", keep_last="x"),
+    page(IM, f"/settings/immutable/{CLOSED}", MANAGERS),
+    page(IM, f"/settings/immutable/{MISSING}", frozenset()),
+    form(IM, f"/settings/immutable/{OPEN}", MANAGERS, 400, patterns="v?"),
+    page("/o/{name}/retention", f"/o/{ORGANISATION}/retention", OWNERS),
+    form("/o/{name}/retention", f"/o/{ORGANISATION}/retention", OWNERS, 400, action="save", keep_last="x"),
     page(S, f"/settings/repository/{OPEN}", MANAGERS),
     page(S, f"/settings/repository/{CLOSED}", MANAGERS),
     page(S, f"/settings/repository/{POSTER}", OWNERS),
@@ -151,7 +183,8 @@ def cast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cast]:
 def test_every_route_is_in_the_matrix(hub: Hub) -> None:
     authenticator = Authenticator(hub)
     assert set(REGISTRY) == RegistryApi(hub, authenticator).routes()
-    listed = {(entry.method, entry.route) for entry in PAGES} | set(API)
+    assert set(API) | API_ELSEWHERE == RestApi(hub, authenticator).routes()
+    listed = {(entry.method, entry.route) for entry in PAGES}
     there: set[tuple[str, str]] = set()
     for route in web_routes(hub, authenticator):
         assert isinstance(route, Route)
@@ -165,12 +198,36 @@ def test_every_route_is_in_the_matrix(hub: Hub) -> None:
 def test_the_registry(cast: Cast, who: str, repository: str) -> None:
     rights = RIGHTS[who][(OPEN, CLOSED).index(repository)] if who in RIGHTS else frozenset()
     requests = [(action, method, f"/v2/{repository}/{path}") for (_, method), (action, path) in REGISTRY.items()]
-    requests += [(action, method, path.replace("{name:path}", repository)) for (method, path), action in API.items()]
     with cast.client(who) as client:
         for action, method, path in requests:
             answer = client.request(method, path)
             if action in rights:
                 assert answer.status_code not in (401, 403), (method, path, answer.text)
+            else:
+                assert answer.status_code == expected_refusal(who, action), (method, path, answer.text)
+
+
+@pytest.mark.parametrize("repository", [OPEN, CLOSED])
+@pytest.mark.parametrize("who", [*RIGHTS, "dora"])
+def test_the_rest_interface(cast: Cast, who: str, repository: str) -> None:
+    rights = RIGHTS[who][(OPEN, CLOSED).index(repository)] if who in RIGHTS else frozenset()
+    with cast.client(who) as client:
+        for (method, template), action in API.items():
+            path = template.replace("{name}", repository).replace("{tag}", "none")
+            if action == CONFIGURE and rights >= ACTIONS_OF_MANAGERS:
+                continue  # they would
+            answer = client.request(method, path, json={"is_public": True} if method == "PATCH" else None)
+            if action in rights:
+                needs_account = path.endswith("/star")  # which a robot has not of its own
+                assert answer.status_code not in ((401, 403) if not needs_account else ()), (
+                    method,
+                    path,
+                    answer.text,
+                )
+            elif action == CONFIGURE:
+                hidden = who not in ("", "dora") and PULL not in rights
+                expected = expected_refusal(who, PULL if hidden else PUSH)
+                assert answer.status_code == expected, (method, path, answer.text)
             else:
                 assert answer.status_code == expected_refusal(who, action), (method, path, answer.text)
 

@@ -241,8 +241,8 @@ def test_the_page(server: Running, browser: httpx.Client) -> None:
     with server.client("alice") as client:
         for tag in ("one", "two", "three"):
             client.push_image("alice/retained", tag)
-    path = "/r/alice/retained/settings/retention"
-    assert browser.get(path).status_code == 404
+    path = "/settings/retention/alice/retained"
+    assert browser.get(path).headers["location"].startswith("/sign-in")
     sign_in(browser, "alice")
     page = browser.get(path)
     assert "No rule yet" in page.text
@@ -280,13 +280,13 @@ def test_the_page_of_a_namespace(server: Running, browser: httpx.Client) -> None
         client.push_image("bob/first", "one")
         client.push_image("bob/first", "two")
     sign_in(browser, "alice")
-    assert browser.get("/u/bob/settings/retention").status_code == 404
+    assert browser.get("/settings/retention/bob/first").status_code == 404
     browser.cookies.clear()
     sign_in(browser, "bob")
-    path = "/u/bob/settings/retention"
+    path = "/settings/retention"
     form = {"form_token": form_token(browser, path), "keep_last": "1"}
     assert "bob/first:" in browser.post(path, data={**form, "action": "preview"}).text
     browser.post(path, data={**form, "action": "save"})
-    assert "obeys that of" in browser.get("/r/bob/first/settings/retention").text
+    assert "obeys that of" in browser.get("/settings/retention/bob/first").text
     browser.post(path, data={**form, "action": "remove"})
     assert administration.apply_retention(server.data) == []

@@ -58,13 +58,14 @@ class MemberRefused(UserMistake):
 class Organisations:
     """The organisations of one hub."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, reserved: frozenset[str] = frozenset()) -> None:
         self._database = database
         self._clock = clock
+        self._reserved = reserved
 
     def create(self, name: str, owner: Account, by: Actor | None = None) -> Account:
         """An organisation with `owner` as its first member. Raises InvalidAccount, MemberRefused."""
-        problem = account_name_problem(name)
+        problem = account_name_problem(name) or ("reserved" if name in self._reserved else "")
         if problem:
             raise InvalidAccount(problem)
         now = self._clock()

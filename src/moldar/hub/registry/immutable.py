@@ -7,28 +7,34 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection, delete, insert, select
 
+from moldar.hub.access import audit
+from moldar.hub.access.audit import Actor, record
+from moldar.hub.clock import Clock
 from moldar.hub.data.database import Database
 from moldar.hub.data.schema import IMMUTABLE_TAGS, TAGS
 from moldar.hub.refusals import Refusal
 from moldar.hub.registry.patterns import TagPatterns, parse_patterns
+from moldar.hub.registry.repositories import Repository
 
 
 class ImmutableTags:
     """The setting of one hub's repositories."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
+        self._clock = clock
 
     def patterns(self, repository_id: int) -> TagPatterns:
         with self._database.reading() as connection:
             return immutable_patterns(connection, repository_id)
 
-    def set_patterns(self, repository_id: int, patterns: TagPatterns) -> None:
+    def set_patterns(self, repository: Repository, patterns: TagPatterns, *, by: Actor | None = None) -> None:
         with self._database.writing() as connection:
-            connection.execute(delete(IMMUTABLE_TAGS).where(IMMUTABLE_TAGS.c.repository_id == repository_id))
+            connection.execute(delete(IMMUTABLE_TAGS).where(IMMUTABLE_TAGS.c.repository_id == repository.id))
             if patterns.patterns:
-                row = {"repository_id": repository_id, "patterns": str(patterns)}
+                row = {"repository_id": repository.id, "patterns": str(patterns)}
                 connection.execute(insert(IMMUTABLE_TAGS).values(row))
+            record(connection, self._clock(), by, audit.SETTINGS_CHANGED, repository.name, detail="immutable tags")
 
 
 def immutable_patterns(connection: Connection, number: int) -> TagPatterns:

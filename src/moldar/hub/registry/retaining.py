@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, delete, exists, insert, or_, select
 
+from moldar.hub.access import audit
+from moldar.hub.access.audit import Actor, record
 from moldar.hub.clock import Clock
 from moldar.hub.data.database import Database
 from moldar.hub.data.schema import (
@@ -54,13 +56,14 @@ class Retention:
         """The rule that a repository obeys: its own, else its namespace's."""
         return self.rule(repository) or self.rule(repository.partition("/")[0])
 
-    def set_rule(self, name: str, rule: Rule | None) -> None:
+    def set_rule(self, name: str, rule: Rule | None, *, by: Actor | None = None) -> None:
         """None removes it."""
         with self._database.writing() as connection:
             connection.execute(delete(RETENTION_RULES).where(RETENTION_RULES.c.name == name))
             if rule is not None:
                 row = {**rule._asdict(), "patterns": str(rule.patterns), "name": name}
                 connection.execute(insert(RETENTION_RULES).values(row))
+            record(connection, self._clock(), by, audit.SETTINGS_CHANGED, name, detail="retention")
 
     def preview(self, repository: str, rule: Rule | None = None) -> list[Going]:
         """What would go now, by `rule` or the repository's own. Refusal NAME_UNKNOWN."""

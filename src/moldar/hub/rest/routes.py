@@ -48,6 +48,10 @@ class RestApi:
         self._templates = sorted(self._paths, key=len, reverse=True)
         self._description = json.dumps(document(operations, __version__)).encode()
 
+    def routes(self) -> frozenset[tuple[str, str]]:
+        """Method and path of every operation."""
+        return frozenset((found.method, found.path) for methods in self._paths.values() for found in methods.values())
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, send)
         try:

@@ -5,14 +5,14 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
 
 from moldar.errors import UserMistake
-from moldar.hub.access.decisions import may_manage
 from moldar.hub.registry.patterns import parse_patterns
 from moldar.hub.registry.repositories import Audience
 from moldar.hub.registry.retention import Going, Rule
-from moldar.hub.web.pages import FormRefused, Pages, Visit
+from moldar.hub.web.desk import Desk
+from moldar.hub.web.navigation import Frame
+from moldar.hub.web.pages import FormRefused, Visit
 
 _NUMBERS = ("keep_last", "pushed_days", "pulled_days", "untagged_days")
 _LARGEST = 100_000
@@ -25,93 +25,82 @@ class InvalidRule(UserMistake):
 
 
 class KeepingPages:
-    """Handlers of the pages; only who manages a repository or namespace sees them."""
+    """Handlers of the pages."""
 
-    def __init__(self, pages: Pages) -> None:
-        self._pages = pages
-        self._hub = pages.hub
-
-    def routes(self) -> list[BaseRoute]:
-        """Before the repositories' own routes, which take every path."""
-        both = ["GET", "POST"]
-        return [
-            Route("/u/{name}/settings/retention", self.namespace, methods=both),
-            Route("/r/{name:path}/settings/retention", self.repository, methods=both),
-            Route("/r/{name:path}/settings/tags", self.immutable, methods=both),
-        ]
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._hub = desk.hub
 
     async def namespace(self, request: Request) -> Response:
         """The rule for all repositories of a namespace that have none of their own."""
-        visit = self._pages.visit(request)
-        name = request.path_params["name"]
-        if not may_manage(visit.principal, name + "/"):
-            return self._pages.not_found(visit)
-        return await self._retention(visit, name, is_namespace=True)
+        visit = self._desk.pages.visit(request)
+        subject = self._desk.namespace(visit)
+        if subject is None:
+            return self._desk.closed(visit)
+        return await self._retention(visit, subject.frame, subject.owner.name, is_namespace=True)
 
     async def repository(self, request: Request) -> Response:
-        visit = self._pages.visit(request)
-        name = request.path_params["name"]
-        if self._pages.visible(visit, name) is None or not may_manage(visit.principal, name):
-            return self._pages.not_found(visit)
-        return await self._retention(visit, name, is_namespace=False)
+        visit = self._desk.pages.visit(request)
+        found = self._desk.repository(visit)
+        if found is None:
+            return self._desk.closed(visit)
+        return await self._retention(visit, found[1], found[0].name, is_namespace=False)
 
     async def immutable(self, request: Request) -> Response:
-        visit = self._pages.visit(request)
-        repository = self._pages.visible(visit, request.path_params["name"])
-        if repository is None or not may_manage(visit.principal, repository.name):
-            return self._pages.not_found(visit)
-        values: dict[str, Any] = {"name": repository.name, "problem": "", "saved": False}
-        if request.method == "POST":
-            try:
-                form = await self._pages.form(visit)
-                text = form.get("patterns", "")
+        visit = self._desk.pages.visit(request)
+        found = self._desk.repository(visit)
+        if found is None:
+            return self._desk.closed(visit)
+        repository, frame = found
+        text = ""
+        try:
+            if request.method == "POST":
+                text = (await self._desk.pages.form(visit)).get("patterns", "")
                 patterns = parse_patterns(text)
-                await self._hub.in_thread(self._hub.immutable_tags.set_patterns, repository.id, patterns)
-            except FormRefused:
-                return self._pages.expired(visit)
-            except UserMistake as error:
-                values |= {"problem": visit.language.text(error.message), "patterns": text[:2000]}
-                return self._pages.render(visit, "settings_tags.html", values, status=400)
-            values["saved"] = True
-        values["patterns"] = str(self._hub.immutable_tags.patterns(repository.id))
-        return self._pages.render(visit, "settings_tags.html", values)
+                await self._hub.in_thread(self._hub.immutable_tags.set_patterns, repository, patterns, by=visit.actor)
+        except FormRefused:
+            return self._desk.pages.expired(visit)
+        except UserMistake as error:
+            problem = visit.language.text(error.message)
+            return self._desk.render(visit, frame, "settings_tags.html", {"patterns": text[:2000]}, problem=problem)
+        kept = str(self._hub.immutable_tags.patterns(repository.id))
+        values = {"patterns": kept, "saved": request.method == "POST"}
+        return self._desk.render(visit, frame, "settings_tags.html", values)
 
-    async def _retention(self, visit: Visit, name: str, *, is_namespace: bool) -> Response:
+    async def _retention(self, visit: Visit, frame: Frame, name: str, *, is_namespace: bool) -> Response:
         values: dict[str, Any] = {
             "name": name,
             "is_namespace": is_namespace,
-            "here": f"/{'u' if is_namespace else 'r'}/{name}/settings/retention",
-            "problem": "",
             "saved": False,
             "going": None,
             "more": 0,
         }
         form: Mapping[str, str] = {}
+        problem = ""
         if visit.request.method == "POST":
             try:
-                form = await self._pages.form(visit)
-                values |= await self._act(name, form, is_namespace=is_namespace)
+                form = await self._desk.pages.form(visit)
+                values |= await self._act(visit, name, form, is_namespace=is_namespace)
             except FormRefused:
-                return self._pages.expired(visit)
+                return self._desk.pages.expired(visit)
             except UserMistake as error:
-                values["problem"] = visit.language.text(error.message)
+                problem = visit.language.text(error.message)
         own = self._hub.retention.rule(name)
         values["has_rule"] = own is not None
         namespace = name.partition("/")[0]
         values["inherits"] = namespace if not own and not is_namespace and self._hub.retention.rule(namespace) else ""
-        asked = form if form.get("action") == "preview" or values["problem"] else _fields(own)
+        asked = form if form.get("action") == "preview" or problem else _fields(own)
         values["fields"] = {key: asked.get(key, "") for key in (*_NUMBERS, "patterns")}
-        status = 400 if values["problem"] else 200
-        return self._pages.render(visit, "settings_retention.html", values, status=status)
+        return self._desk.render(visit, frame, "settings_retention.html", values, problem=problem)
 
-    async def _act(self, name: str, form: Mapping[str, str], *, is_namespace: bool) -> dict[str, Any]:
+    async def _act(self, visit: Visit, name: str, form: Mapping[str, str], *, is_namespace: bool) -> dict[str, Any]:
         """Does what the form asks for. Raises UserMistake."""
         if form.get("action") == "remove":
-            await self._hub.in_thread(self._hub.retention.set_rule, name, None)
+            await self._hub.in_thread(self._hub.retention.set_rule, name, None, by=visit.actor)
             return {"saved": True}
         rule = _rule(form)
         if form.get("action") == "save":
-            await self._hub.in_thread(self._hub.retention.set_rule, name, rule)
+            await self._hub.in_thread(self._hub.retention.set_rule, name, rule, by=visit.actor)
             return {"saved": True}
         going = await self._hub.in_thread(self._preview, name, rule, is_namespace)
         return {"going": going[:_SHOWN], "more": max(len(going) - _SHOWN, 0)}

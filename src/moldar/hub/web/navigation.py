@@ -35,18 +35,22 @@ ACCOUNT_TABS = (
     Tab("Tokens", "/settings/tokens"),
     Tab("Organisations", "/settings/organisations"),
     Tab("Robots", "/settings/robots"),
+    Tab("Retention", "/settings/retention"),
     Tab("Audit log", "/settings/audit"),
 )
 ORGANISATION_TABS = (
     Tab("Members", "/o/{name}/members"),
     Tab("Teams and roles", "/o/{name}/teams"),
     Tab("Robots", "/o/{name}/robots"),
+    Tab("Retention", "/o/{name}/retention"),
     Tab("Audit log", "/o/{name}/audit"),
     Tab("Delete", "/o/{name}/delete"),
 )
 REPOSITORY_TABS = (
     Tab("General", "/settings/repository/{name}"),
     Tab("Access", "/settings/access/{name}"),
+    Tab("Retention", "/settings/retention/{name}"),
+    Tab("Immutable tags", "/settings/immutable/{name}"),
 )
 ADMIN_TABS = (
     Tab("Overview", "/admin"),

@@ -9,7 +9,6 @@ from starlette.routing import BaseRoute, Route
 from moldar.hub.authentication import Authenticator
 from moldar.hub.services import Hub
 from moldar.hub.web.accounts import AccountPages
-from moldar.hub.web.keeping import KeepingPages
 from moldar.hub.web.pages import HERE, SECURITY_HEADERS, Pages
 from moldar.hub.web.repositories import RepositoryPages
 from moldar.hub.web.settings_routes import settings_routes
@@ -22,7 +21,6 @@ def web_routes(hub: Hub, authenticator: Authenticator) -> list[BaseRoute]:
     pages = Pages(hub)
     accounts = AccountPages(pages, authenticator)
     repositories = RepositoryPages(pages)
-    keeping = KeepingPages(pages)
     assets = frozenset(os.listdir(os.path.join(HERE, "static")))
 
     async def static(request: Request) -> Response:
@@ -49,7 +47,6 @@ def web_routes(hub: Hub, authenticator: Authenticator) -> list[BaseRoute]:
         Route("/settings/tokens/{number:int}/revoke", accounts.revoke, methods=["POST"]),
         *settings_routes(pages),
         Route("/u/{name}", repositories.profile),
-        *keeping.routes(),
         Route("/r/{name:path}", repositories.repository, methods=both),
         Route("/static/{name}", static),
         Route("/health", health),

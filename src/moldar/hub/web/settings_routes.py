@@ -5,6 +5,7 @@ from starlette.routing import BaseRoute, Route
 from moldar.hub.web.administration import AdminPages
 from moldar.hub.web.audit import AuditPages
 from moldar.hub.web.desk import Desk
+from moldar.hub.web.keeping import KeepingPages
 from moldar.hub.web.organisations import OrganisationPages
 from moldar.hub.web.pages import Pages
 from moldar.hub.web.repository_settings import RepositorySettings
@@ -20,17 +21,22 @@ def settings_routes(pages: Pages) -> list[BaseRoute]:
     robots = RobotPages(desk)
     audit = AuditPages(desk)
     repositories = RepositorySettings(desk)
+    keeping = KeepingPages(desk)
     admin = AdminPages(desk)
     both = ["GET", "POST"]
     return [
         Route("/settings/organisations", organisations.mine, methods=both),
         Route("/settings/robots", robots.robots, methods=both),
         Route("/settings/audit", audit.namespace),
+        Route("/settings/retention", keeping.namespace, methods=both),
+        Route("/settings/retention/{name:path}", keeping.repository, methods=both),
+        Route("/settings/immutable/{name:path}", keeping.immutable, methods=both),
         Route("/settings/repository/{name:path}", repositories.general, methods=both),
         Route("/settings/access/{name:path}", teams.access, methods=both),
         Route("/o/{name}/members", organisations.members, methods=both),
         Route("/o/{name}/teams", teams.teams, methods=both),
         Route("/o/{name}/robots", robots.robots, methods=both),
+        Route("/o/{name}/retention", keeping.namespace, methods=both),
         Route("/o/{name}/audit", audit.namespace),
         Route("/o/{name}/delete", organisations.delete, methods=both),
         Route("/admin", admin.overview, methods=both),
