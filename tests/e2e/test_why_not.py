@@ -97,6 +97,71 @@ def test_what_was_pruned(with_busybox: Moldar, project: Project) -> None:
     assert "was evicted" in told[1]
 
 
+def test_a_stage_that_was_to_ignore_the_cache(with_busybox: Moldar, project: Project) -> None:
+    text = "FROM busybox AS a\nRUN echo a > /a\nFROM busybox AS b\nRUN echo b > /b\nCOPY --from=a /a /\n"
+    context = project(Dockerfile=text)
+    with_busybox("build", context)
+    told = reasons(with_busybox.run("build", "--no-cache-filter", "a", context).stderr)
+    assert told == {"RUN echo a > /a": "ran because --no-cache-filter was given"}
+    shown = with_busybox("build", "history", "show")
+    assert "ran because --no-cache-filter was given" in shown
+
+
+def test_a_step_that_fails_says_why_it_ran(with_busybox: Moldar, project: Project) -> None:
+    context = project(Dockerfile="FROM busybox\nCOPY a.txt /\nRUN grep 1 /a.txt\nRUN echo 1\n", **{"a.txt": "1\n"})
+    with_busybox("build", context)
+    (context / "a.txt").write_text("2\n")
+    told = reasons(with_busybox.fails("build", context))
+    follows = "follows from: COPY a.txt / ran because a.txt changed (line 1)"
+    assert told == {"COPY a.txt /": "ran because a.txt changed (line 1)", "RUN grep 1 /a.txt": follows}
+    shown = with_busybox("build", "history", "show")
+    assert follows in shown
+    (context / "a.txt").write_text("1\n")
+    (context / "Dockerfile").write_text("FROM busybox\nCOPY a.txt /\nRUN grep 3 /a.txt\n")
+    sentence = "ran because the command changed: grep 1 /a.txt -> grep 3 /a.txt"
+    assert reasons(with_busybox.fails("build", context))["RUN grep 3 /a.txt"] == sentence
+    assert sentence in with_busybox("build", "history", "show")
+    page = with_busybox.home / "page.html"
+    with_busybox("build", "history", "open", "-o", page)
+    assert "the command changed: grep 1 /a.txt" in page.read_text()
+
+
+def test_files_that_come_from_another_stage_are_named(with_busybox: Moldar, project: Project) -> None:
+    text = (
+        "FROM busybox AS made\nCOPY src /src\nRUN mkdir /out && cp /src/* /out && echo x > /out/same\n"
+        "FROM busybox\nCOPY --from=made /out /app\nRUN --mount=from=made,source=/out,target=/out cat /out/a > /a\n"
+    )
+    context = project(Dockerfile=text, **{"src/a": "1\n2\n", "src/b": "1\n", "src/c": "1\n"})
+    with_busybox("build", context)
+    (context / "src/a").write_text("1\n3\n")
+    (context / "src/b").unlink()
+    told = reasons(with_busybox.run("build", context).stderr)
+    assert told["COPY --from=made /out /app"] == "ran because /out/a changed (line 2), and 1 more file changed"
+    assert told["RUN --mount=from=made,source=/out,target=/out cat /out/a > /a"] == (
+        "follows from: COPY --from=made /out /app ran because /out/a changed (line 2), and 1 more file changed"
+    )
+    explained = with_busybox("build", "history", "show")
+    assert "/out/a changed (line 2)" in explained
+    (context / "Dockerfile").write_text(text.replace("COPY --from=made /out /app\n", ""))
+    with_busybox("build", context)
+    (context / "src/a").write_text("1\n4\n")
+    told = reasons(with_busybox.run("build", context).stderr)
+    mounted = told["RUN --mount=from=made,source=/out,target=/out cat /out/a > /a"]
+    assert mounted == "ran because /out/a changed (line 2) in the bind mount /out"
+
+
+def test_what_follows_a_reused_step_names_the_file(with_busybox: Moldar, project: Project) -> None:
+    text = "FROM busybox\nCOPY a /a\nRUN cat /a/read > /one\nCOPY b /b\n"
+    context = project(Dockerfile=text, **{"a/read": "1", "a/unread": "1\n", "b/x": "1"})
+    with_busybox("build", context)
+    (context / "a/unread").write_text("2\n")
+    told = reasons(with_busybox.run("build", context).stderr)
+    assert told == {
+        "COPY a /a": "ran because a/unread changed (line 1)",
+        "COPY b /b": "follows from: COPY a /a ran because a/unread changed (line 1)",
+    }
+
+
 def test_contents_are_not_kept_and_a_cached_build_keeps_nothing(with_busybox: Moldar, project: Project) -> None:
     context = project(Dockerfile="FROM busybox\nCOPY . /app\n", **{"a.txt": "a very private line\n"})
     with_busybox("build", context)

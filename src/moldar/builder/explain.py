@@ -5,7 +5,7 @@ Imported only when a step runs; a build that is fully cached neither reads nor w
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from moldar.builder.entry import Entry
@@ -13,7 +13,7 @@ from moldar.builder.executor import image_identity
 from moldar.builder.file_reasons import File
 from moldar.builder.graph import CopyOp, Graph, ImageOp
 from moldar.builder.inputs import MOST_FILES, Listed, files_of, lines_of, pack, texts, unpack
-from moldar.builder.keys import ENVIRONMENT
+from moldar.builder.keys import COPIED, ENVIRONMENT, MOUNTS
 from moldar.builder.reasons import GONE, NEVER, Difference, Image, Known, alike, differences, evicted, likeness
 from moldar.builder.selection import Selection
 from moldar.builder.solver import BELOW, Explanation, Key
@@ -23,12 +23,16 @@ from moldar.store.cache import CacheRow, CacheTable
 from moldar.store.explanations import EvictionTable, InputTable
 
 MOST_DETAILS = 50
+MOST_OF_STAGES = 64 << 20
+"""In bytes: what a step reads of other stages is looked at once more to be described, if it is no more than that."""
 
 
 class Described(Protocol):
     """What knows which files a digest in a key stands for."""
 
     def described(self, digest: str) -> tuple[CopyOp, Selection] | None: ...
+
+    def watch_stages(self, watch: Callable[[str, CopyOp, Selection], None]) -> None: ...
 
 
 class Explainer:
@@ -61,6 +65,7 @@ class Explainer:
         self._lists: dict[str, list[Listed]] = {}
         self._here: dict[str, tuple[Tree, Entry]] = {}
         self._known = Known(self._files, self._lines, self._image)
+        sources.watch_stages(self._describe_stage)
 
     def explain(self, key: Key, *, ignored: bool = False, foreign: Mapping[str, str] | None = None) -> Explanation:
         """Why nothing was found for `key`. `foreign` are the parts of a record in a cache from elsewhere."""
@@ -102,8 +107,10 @@ class Explainer:
         parts = [known for known in map(_parts, rows) if known is not None]
         now = dict(key.parts)
 
-        def nearness(before: Mapping[str, str]) -> tuple[int, bool]:
-            return likeness(before, now), before.get(BELOW) == now.get(BELOW)
+        def nearness(before: Mapping[str, str]) -> tuple[int, bool, bool]:
+            digests = (digest for name in (COPIED, MOUNTS) for digest in _digests(before.get(name, "")))
+            listed = any(self._inputs.get(digest, "files") is not None for digest in digests)
+            return likeness(before, now), before.get(BELOW) == now.get(BELOW), listed
 
         return max(parts, key=nearness, default=None)
 
@@ -151,11 +158,28 @@ class Explainer:
         described = self._sources.described(digest)
         if described is None or sum(len(pick.entries) for pick in described[1]) > MOST_FILES:
             return
-        found = self._list(digest, described)
+        self._put_files(digest, self._list(digest, described))
+
+    def _describe_stage(self, digest: str, op: CopyOp, selection: Selection) -> None:
+        """Keep what is selected of stages while it can be looked at; its paths begin with a slash."""
+        entries = [entry for pick in selection for entry in (*pick.entries, pick.top)]
+        if len(entries) > MOST_FILES or sum(entry.size for entry in entries) > MOST_OF_STAGES:
+            return
+        try:
+            found = [(_of_stage(file), tree, entry) for file, tree, entry in files_of(op, selection)]
+            self._put_files(digest, found)
+        except HostTrouble:
+            pass
+
+    def _put_files(self, digest: str, found: list[Listed]) -> None:
         known = self._inputs.known(file.content for file, _, _ in found if file.kind == "file")
         rows = [(digest, "files", pack([file for file, _, _ in found]))]
         rows += [(content, "lines", hashes) for content, hashes in dict(texts(found, known)).items()]
         self._inputs.put(rows)
+
+
+def _of_stage(file: File) -> File:
+    return file._replace(path=f"/{file.path}", same_as=f"/{file.same_as}" if file.same_as else "")
 
 
 def images_of(graph: Graph) -> dict[str, Image]:

@@ -12,6 +12,8 @@ from moldar.builder.solver import BELOW, Key
 from moldar.image.model import Digest, encode_json
 
 ENVIRONMENT = "the environment"
+COPIED = "the copied files"
+MOUNTS = "the mounts"
 VERSION = 1
 """Part of every key; raised when the meaning of a step changes."""
 
@@ -28,7 +30,7 @@ def run_key(op: RunOp, base: Digest, mount_contents: Sequence[str]) -> Key:
         (ENVIRONMENT, "\n".join(sorted(op.environment))),
         ("the user", op.user),
         ("the working directory", op.workdir),
-        ("the mounts", _text(mounts) if mounts else ""),
+        (MOUNTS, _text(mounts) if mounts else ""),
         ("the scripts", _text([[name, hashlib.sha256(data).hexdigest()] for name, data in op.script_files])),
         ("the network", op.network),
         ("the security mode", op.security),
@@ -59,7 +61,7 @@ def copy_key(op: CopyOp, base: Digest, contents: str) -> Key:
         flags.append("reproducible")
     parts = [
         (BELOW, "" if op.link and not op.chmod else base),
-        ("the copied files", contents),
+        (COPIED, contents),
         ("the destination", op.destination),
         ("the sources", "\n".join(paths)),
         ("--chown", op.chown),

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from moldar.builder.file_reasons import File, Lines, file_changes, shown, summary
 from moldar.builder.graph import Mount
-from moldar.builder.keys import ENVIRONMENT
+from moldar.builder.keys import COPIED, ENVIRONMENT, MOUNTS
 from moldar.builder.solver import BELOW
 
 NEVER = "it was not built before"
@@ -61,7 +61,7 @@ def differences(before: Mapping[str, str], after: Sequence[tuple[str, str]], kno
         old, new = before.get(name, ""), now.get(name, "")
         if old != new:
             clauses = _part(name, old, new, known)
-            text = summary(clauses) if name in ("the copied files", "the mounts") else clauses[0]
+            text = summary(clauses) if name in (COPIED, MOUNTS) else clauses[0]
             found.append(Difference(name, text, tuple(clauses)))
     return found
 
@@ -92,11 +92,11 @@ def evicted(when: float, cause: str, amount: float) -> str:
 def _part(name: str, old: str, new: str, known: Known) -> list[str]:
     if name == BELOW:
         return [_base(old, new, known)]
-    if name == "the copied files":
+    if name == COPIED:
         return _files(old, new, known)
     if name == ENVIRONMENT:
         return _variables(old, new)
-    if name == "the mounts":
+    if name == MOUNTS:
         return _mounts(_rows(old), _rows(new), known)
     if name == "the command":
         return [_commands(old, new)]

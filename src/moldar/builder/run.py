@@ -18,7 +18,7 @@ from moldar.builder.ops import Stack, Workshop, identity_of, stack_of
 from moldar.builder.read_sets import ReadSets, TracedStep
 from moldar.builder.run_mounts import RunSettings, StepMounts
 from moldar.builder.solver import Inputs, Key, Record, StepContext
-from moldar.errors import StepFailed
+from moldar.errors import HostTrouble, StepFailed
 from moldar.image.layer_write import write_layer
 from moldar.image.model import Digest
 from moldar.sandbox.bundle import mount_targets, write_bundle
@@ -77,10 +77,10 @@ class RunRunner:
     ) -> tuple[Digest, int] | None:
         """Run the step over a view of the copied layers; None when the view broke down, so that nothing counts."""
         with self._settings.snapshots.prepare(traced.stack, traced.positions) as workspace:
-            failure: ProcessFailed | None = None
+            failure: StepFailed | HostTrouble | OSError | None = None
             try:
                 execute(workspace)
-            except ProcessFailed as error:
+            except (ProcessFailed, HostTrouble, OSError) as error:  # the last two also of whoever prepares the step
                 failure = error
             questions = workspace.questions()
             if workspace.has_views and questions is None:

@@ -55,6 +55,7 @@ class Sources:
         self._trees: dict[tuple[type, object], Tree] = {}
         self._selections: dict[tuple[CopyOp, tuple[Vertex, ...]], Selection] = {}
         self._described: dict[str, tuple[CopyOp, Selection]] = {}
+        self._watch: Callable[[str, CopyOp, Selection], None] | None = None
 
     def copied(self, op: CopyOp, sources: Sequence[Vertex], inputs: Inputs) -> str:
         """The digest of what `op` selects."""
@@ -63,11 +64,17 @@ class Sources:
             digest = selection_digest(op, selection)
             if all(inputs[position] is None for position, _ in op.sources):
                 self._described[digest] = op, selection
+            elif self._watch is not None:
+                self._watch(digest, op, selection)
             return digest
 
     def described(self, digest: str) -> tuple[CopyOp, Selection] | None:
         """What a digest given by `copied` stands for; nothing for files of stages, which are mounted no longer."""
         return self._described.get(digest)
+
+    def watch_stages(self, watch: Callable[[str, CopyOp, Selection], None]) -> None:
+        """Have `watch` called with digests and what they stand for, where that is files of stages, still mounted."""
+        self._watch = watch
 
     def select(self, op: CopyOp, sources: Sequence[Vertex], inputs: Inputs, mounts: ExitStack) -> Selection:
         """What `op` copies. Stages stay mounted until `mounts` is closed."""

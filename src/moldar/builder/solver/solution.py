@@ -213,8 +213,11 @@ class _Solution:
             if reuse is not None:
                 record, reason = reuse.record, Explanation(reuse.sentence)
             else:  # explained before it runs: later, its own record would be the nearest one
-                reason = self._reason(vertex, key)
-                record = self._executor.run(vertex, sources, inputs, content or key, self._step(index))
+                reason = self._reason(vertex, key, content)
+                try:
+                    record = self._executor.run(vertex, sources, inputs, content or key, self._step(index))
+                except Exception as error:  # raised by the calling thread, when it has said why the step ran
+                    return _Outcome(index, reason=reason, error=error)
             for name in (key, content):
                 if name is not None:
                     self._cache.store(name, record)
@@ -232,11 +235,15 @@ class _Solution:
         record = None if vertex.ignore_cache else self._cache.lookup(key)
         return None if record is not None and record.expired(vertex.max_age) else record
 
-    def _reason(self, vertex: Vertex, key: Key) -> Explanation:
-        """Why nothing of the cache was used."""
+    def _reason(self, vertex: Vertex, key: Key, content: Key | None) -> Explanation:
+        """Why nothing of the cache was used. `content` names what the step reads of other stages by its files."""
         if vertex.max_age is not None and not vertex.ignore_cache and self._cache.lookup(key) is not None:
             return Explanation(f"its result is older than {vertex.max_age:g} seconds (moldar:ttl)")
-        return self._cache.explain(key, ignored=vertex.ignore_cache)
+        reason = self._cache.explain(key, ignored=vertex.ignore_cache)
+        if content is not None and reason.cause == "beside":
+            by_files = self._cache.explain(content)
+            return reason if by_files.cause else by_files
+        return reason
 
     def _fetch(self, image: int) -> None:
         if image in self._fetching:
@@ -269,6 +276,8 @@ class _Solution:
         index = outcome.vertex
         self._active.pop(index).join()
         error = str(outcome.error) if outcome.error else ""
+        if outcome.cached:
+            self._pass_on_cause(index)
         sentence, details, _ = outcome.reason if outcome.cached else self._cause(index, outcome.reason)
         self._events.publish(VertexCompleted(str(index), time.time(), outcome.cached, error, sentence, details))
         if outcome.error:
@@ -291,6 +300,12 @@ class _Solution:
             name = self._vertices[index].name.rpartition("] ")[2]
             self._causes[index] = f"{name} {reason.sentence}", reason.cause
         return reason
+
+    def _pass_on_cause(self, index: int) -> None:
+        """A step that was reused over other layers is none of the reasons for what follows; what is below it is."""
+        below = self._to_blame(index, "below")
+        if below is not None:
+            self._causes[index] = below
 
     def _to_blame(self, index: int, cause: str) -> tuple[str, str] | None:
         """The first cause among the steps that this one builds on or reads from."""

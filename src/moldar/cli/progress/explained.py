@@ -39,7 +39,7 @@ def explanation(name: str, ended: VertexCompleted | None) -> list[str]:
     if ended is None:
         return [f"{name}: did not end"]
     if ended.error:
-        said = "failed"
+        said = f"failed: {ended.reason}" if ended.reason else "failed"
     elif ended.cached:
         said = ended.reason or "cached: nothing changed"
     else:

@@ -66,11 +66,11 @@ class Plain:
         return [f"{since:.3f} {_visible(rest)}" for rest in rests if rest]
 
     def _completed(self, event: VertexCompleted) -> list[str]:
-        if event.error:
-            return [f"ERROR: {event.error}"]
         if event.cached:
             return ["CACHED"]
         reason = [event.reason] if event.reason else []
+        if event.error:
+            return [*reason, f"ERROR: {event.error}"]
         return [*reason, f"DONE {event.time - self._started[event.id].time:.1f}s"]
 
 
