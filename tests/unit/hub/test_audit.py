@@ -1,5 +1,8 @@
 """The audit log: which changes leave which line, that there is never one without the other, and how lines go."""
 
+import time
+from pathlib import Path
+
 import pytest
 
 from moldar.hub.access import audit
@@ -9,9 +12,10 @@ from moldar.hub.access.organisations import MemberRefused
 from moldar.hub.refusals import Refusal
 from moldar.hub.registry.overview import Usage
 from moldar.hub.services import Hub
+from moldar.hub.settings import HubSettings
 from moldar.image.model import Digest
 
-from .hubs import INDEX, MANIFEST, PASSWORD, Tick, sha256
+from .hubs import INDEX, MANIFEST, PASSWORD, Running, Tick, sha256, wait_for
 
 BY = Actor("alice", "10.0.0.9")
 DOCUMENT = b'{"schemaVersion": 2, "mediaType": "%s", "manifests": []}'
@@ -145,6 +149,21 @@ def test_old_lines_go(hub: Hub, clock: Tick) -> None:
     assert hub.audit.prune(11) == 0
     assert hub.audit.prune(9) == 1
     assert [line.target for line in hub.audit.lines(Filter())] == ["alice/new"]
+
+
+@pytest.mark.parametrize(("days", "kept"), [(30, 1), (0, 2)])
+def test_a_server_keeps_as_many_days_as_it_is_told(tmp_path: Path, days: int, kept: int) -> None:
+    data = str(tmp_path / "data")
+    for age in (40, 0):
+        hub = Hub(HubSettings(data), Tick(int(time.time()) - age * 86400))
+        hub.audit.note(BY, audit.PUSHED, f"alice/{age}")
+        hub.close()
+    running = Running(data, tmp_path / "log", audit_days=days)
+    hub = Hub(HubSettings(data))
+    wait_for(lambda: len(hub.audit.lines(Filter())) == kept)
+    assert running.stop() == 0
+    assert len(hub.audit.lines(Filter())) == kept
+    hub.close()
 
 
 def test_long_words_are_cut(hub: Hub) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from moldar.hub import administration
+from moldar.hub.services import Hub
+from moldar.hub.settings import HubSettings
 
 from .hubs import PASSWORD, Running, run, sha256
 
@@ -47,6 +49,17 @@ def test_skopeo_in_and_out(server: Running, layout: str, tmp_path: Path, kind: s
     assert tags == ["one", "one2"]
     run("skopeo", "delete", "--tls-verify=false", f"--creds={login}", name)
     assert json.loads(run("skopeo", "list-tags", "--tls-verify=false", name.rpartition(":")[0]))["Tags"] == []
+
+
+def test_skopeo_as_a_robot(server: Running, layout: str) -> None:
+    hub = Hub(HubSettings(server.data))
+    alice = hub.accounts.find("alice")
+    assert alice
+    robot, secret = hub.robots.create(alice, "ci", actions=("pull", "push"), repositories=("alice/by-robot",))
+    hub.close()
+    copy = ("skopeo", "copy", "--dest-tls-verify=false", f"--dest-creds={robot.name}:{secret}", f"oci:{layout}")
+    run(*copy, f"docker://{server.host}/alice/by-robot:one")
+    assert "denied" in run(*copy, f"docker://{server.host}/alice/by-nobody:one", fails=True)
 
 
 def test_skopeo_is_refused(server: Running, layout: str) -> None:

@@ -3,12 +3,15 @@
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 from moldar.errors import CorruptData, Unsupported
+from moldar.hub.data.database import Database
 from moldar.hub.data.schema import METADATA
-from moldar.hub.services import open_database
+from moldar.hub.data.upgrade import _config
+from moldar.hub.services import Hub, open_database
 from moldar.hub.settings import HubSettings
 
 
@@ -17,6 +20,21 @@ def test_migrations_make_the_schema(tmp_path: Path) -> None:
     with database.reading() as connection:
         assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
     database.close()
+
+
+def test_accounts_of_an_older_hub_are_people(tmp_path: Path) -> None:
+    settings = HubSettings(str(tmp_path))
+    database = Database(settings.sqlalchemy_url)
+    with database.writing() as connection:
+        command.upgrade(_config(connection), "0002")
+        connection.exec_driver_sql("INSERT INTO accounts VALUES (1, 'alice', 'x', 1, 0, 5)")
+    database.close()
+    hub = Hub(settings)
+    alice = hub.accounts.find("alice")
+    assert alice
+    assert (alice.kind, alice.is_admin, alice.created) == ("person", True, 5)
+    hub.organisations.create("acme", alice)
+    hub.close()
 
 
 def test_a_newer_database_is_refused(tmp_path: Path) -> None:

@@ -1,32 +1,51 @@
 """From an account to a principal: with the organisations, roles and the robot's namespace that decisions look at."""
 
+from typing import NamedTuple
+
 from sqlalchemy import Connection, or_, select
 
 from moldar.hub.access.accounts import ROBOT, Account
 from moldar.hub.access.decisions import Grant, Membership, Principal, Role
 from moldar.hub.data.database import Database
+from moldar.hub.data.remembering import Remembered
 from moldar.hub.data.schema import ACCOUNTS, MEMBERS, ROBOTS, ROLES, TEAM_MEMBERS
 
 
+class Rights(NamedTuple):
+    """What the database says of an account beyond its row."""
+
+    memberships: tuple[Membership, ...] = ()
+    roles: tuple[Role, ...] = ()
+    robot_of: str = ""
+
+
 class Principals:
-    """Makes the principals of one hub."""
+    """Makes the principals of one hub. Rights are remembered until anything changes."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._known: Remembered[int, Rights] = Remembered(database.generation, 4096)
 
     def of(
         self, account: Account, scheme: str, grants: tuple[Grant, ...] | None = None, token_id: int = 0
     ) -> Principal:
         """`account` with its rights, limited to `grants` when they are not None."""
-        plain = Principal(account.name, account.id, account.is_admin, grants, scheme, token_id)
-        with self._database.reading() as connection:
-            if account.kind == ROBOT:
-                return plain._replace(
-                    is_admin=False, robot_of=_namespace(connection, account.id), grants=grants or ()
-                )
-            return plain._replace(
-                memberships=_memberships(connection, account.id), roles=_roles(connection, account.id)
-            )
+        memberships, roles, robot_of = self._rights(account)
+        if robot_of:
+            return Principal(account.name, account.id, False, grants or (), scheme, token_id, robot_of=robot_of)
+        return Principal(account.name, account.id, account.is_admin, grants, scheme, token_id, memberships, roles)
+
+    def _rights(self, account: Account) -> Rights:
+        generation = self._known.current()
+        found = self._known.get(account.id)
+        if found is None:
+            with self._database.reading() as connection:
+                if account.kind == ROBOT:
+                    found = Rights(robot_of=_namespace(connection, account.id))
+                else:
+                    found = Rights(_memberships(connection, account.id), _roles(connection, account.id))
+            self._known.put(account.id, found, generation)
+        return found
 
 
 def _namespace(connection: Connection, robot: int) -> str:

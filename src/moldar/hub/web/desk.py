@@ -109,7 +109,7 @@ class Desk:
 
 def page_text(request: Request, name: str, longest: int = 100) -> str:
     """A query parameter, trimmed."""
-    return request.query_params.get(name, "").strip()[:longest]
+    return request.query_params.get(name, "").replace("\0", "").strip()[:longest]
 
 
 def names_in(text: str, limit: int = 20) -> tuple[str, ...]:

@@ -120,7 +120,7 @@ class Pages:
             fields = parse_qs(raw.decode(), keep_blank_values=True, max_num_fields=100)
         except ValueError as error:
             raise FormRefused from error
-        form = {name: " ".join(values) for name, values in fields.items()}
+        form = {name: " ".join(values).replace("\0", "") for name, values in fields.items()}  # no database takes it
         if not hmac.compare_digest(form.get("form_token", "").encode(), self.form_token(visit).encode()):
             raise FormRefused
         return form
