@@ -125,7 +125,9 @@ class Manifests:
                 _point(connection, number, tag, actual, now)
             note_push(connection, number, now)
             event = Event(PUSH, actor, "", actual, manifest.media_type, len(raw))
-            heard = self._outbox.announce(connection, number, [event._replace(tag=tag) for tag in tags] or [event])
+            heard = self._outbox.announce(
+                connection, number, repository, [event._replace(tag=tag) for tag in tags] or [event]
+            )
         if heard:
             self._outbox.on_event()
         return Pushed(actual, manifest.subject.digest if manifest.subject else "", tags)
@@ -153,7 +155,7 @@ class Manifests:
                 connection.execute(delete(TAGS).where(TAGS.c.repository_id == number, TAGS.c.digest == reference))
             if not gone:
                 raise Refusal("MANIFEST_UNKNOWN", detail={"reference": reference})
-            heard = self._outbox.announce(connection, number, [event])
+            heard = self._outbox.announce(connection, number, repository, [event])
         if heard:
             self._outbox.on_event()
 
@@ -161,7 +163,7 @@ class Manifests:
         """Deletes a repository with all that is in it; collection frees the bytes. Refusal NAME_UNKNOWN."""
         with self._database.writing() as connection:
             number = repository_id(connection, repository)
-            heard = self._outbox.announce(connection, number, [Event(DELETED, actor)])
+            heard = self._outbox.announce(connection, number, repository, [Event(DELETED, actor)])
             connection.execute(delete(UPLOADS).where(UPLOADS.c.repository == repository))
             connection.execute(delete(REPOSITORIES).where(REPOSITORIES.c.id == number))
         if heard:

@@ -11,6 +11,7 @@ from moldar.hub.services import Hub
 from moldar.hub.web.accounts import AccountPages
 from moldar.hub.web.pages import HERE, SECURITY_HEADERS, Pages
 from moldar.hub.web.repositories import RepositoryPages
+from moldar.hub.web.webhooks import WebhookPages
 
 _KEEP = "public, max-age=31536000, immutable"
 
@@ -20,6 +21,7 @@ def web_routes(hub: Hub, authenticator: Authenticator) -> list[BaseRoute]:
     pages = Pages(hub)
     accounts = AccountPages(pages, authenticator)
     repositories = RepositoryPages(pages)
+    webhooks = WebhookPages(pages)
     assets = frozenset(os.listdir(os.path.join(HERE, "static")))
 
     async def static(request: Request) -> Response:
@@ -44,6 +46,8 @@ def web_routes(hub: Hub, authenticator: Authenticator) -> list[BaseRoute]:
         Route("/sign-out", accounts.sign_out, methods=["POST"]),
         Route("/settings/tokens", accounts.tokens, methods=both),
         Route("/settings/tokens/{number:int}/revoke", accounts.revoke, methods=["POST"]),
+        Route("/settings/webhooks", webhooks.hooks, methods=both),
+        Route("/settings/webhooks/{number:int}", webhooks.hook, methods=both),
         Route("/u/{name}", repositories.profile),
         Route("/r/{name:path}", repositories.repository, methods=both),
         Route("/static/{name}", static),
