@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from moldar.errors import UserMistake
 from moldar.hub import administration
-from moldar.hub.access.accounts import Account
+from moldar.hub.access.accounts import AccessToken, Account
 from moldar.hub.registry.garbage import Collected
 from moldar.hub.settings import HubSettings, parse_listen
 
@@ -78,6 +78,31 @@ def users(data: str) -> Sequence[Account]:
 def set_password(data: str, name: str, password: str) -> None:
     """Change an account's password; NotFound."""
     administration.set_password(data, name, password)
+
+
+def set_disabled(data: str, name: str, is_disabled: bool) -> None:
+    """Keep an account out, or let it in again; NotFound."""
+    administration.set_disabled(data, name, is_disabled)
+
+
+def set_admin(data: str, name: str, is_admin: bool) -> None:
+    """Make an account an administrator, or no longer; NotFound."""
+    administration.set_admin(data, name, is_admin)
+
+
+def remove_user(data: str, name: str, *, with_repositories: bool = False) -> Sequence[str]:
+    """Delete an account, and its repositories, whose names are given; UserMistake when they were not asked for."""
+    return administration.remove_user(data, name, with_repositories=with_repositories)
+
+
+def tokens(data: str, user: str) -> Sequence[AccessToken]:
+    """The personal access tokens of an account; NotFound."""
+    return administration.list_tokens(data, user)
+
+
+def revoke_token(data: str, user: str, number: int) -> None:
+    """End a token; NotFound."""
+    administration.revoke_token(data, user, number)
 
 
 def create_token(

@@ -8,7 +8,7 @@ from moldar.cli.questions import ask_secret
 from moldar.errors import UserMistake
 
 
-def _data(arguments: Arguments) -> str:
+def data_directory(arguments: Arguments) -> str:
     import os
 
     return os.path.abspath(arguments.text("data") or os.path.join(environment.home(), "hub"))
@@ -19,7 +19,7 @@ def serve(arguments: Arguments) -> int:
 
     return hubs.serve(
         listen=arguments.text("listen"),
-        data=_data(arguments),
+        data=data_directory(arguments),
         allow_anonymous_push=arguments.on("allow-anonymous-push"),
         private_by_default=arguments.on("private"),
         public_url=arguments.text("url"),
@@ -41,7 +41,7 @@ def collect_garbage(arguments: Arguments) -> int:
     from moldar.cli import tables
 
     dry_run = arguments.on("dry-run")
-    found = hubs.collect_garbage(_data(arguments), grace_hours=arguments.number("gc-grace"), dry_run=dry_run)
+    found = hubs.collect_garbage(data_directory(arguments), grace_hours=arguments.number("gc-grace"), dry_run=dry_run)
     rows = [
         ("Expired uploads", str(found.uploads)),
         ("Blobs let go by repositories", str(found.holds)),
@@ -56,26 +56,17 @@ def collect_garbage(arguments: Arguments) -> int:
 def add_user(arguments: Arguments) -> int:
     from moldar.app import hubs
 
-    hubs.add_user(_data(arguments), arguments.positional[0], _password(arguments), admin=arguments.on("admin"))
+    hubs.add_user(
+        data_directory(arguments), arguments.positional[0], _password(arguments), admin=arguments.on("admin")
+    )
     print(f"User {arguments.positional[0]} added")
-    return 0
-
-
-def list_users(arguments: Arguments) -> int:
-    from moldar.app import hubs
-    from moldar.cli import tables
-
-    rows = [
-        (user.name, "yes" if user.is_admin else "", tables.ago(user.created)) for user in hubs.users(_data(arguments))
-    ]
-    print(tables.table(("NAME", "ADMIN", "CREATED"), rows))
     return 0
 
 
 def set_password(arguments: Arguments) -> int:
     from moldar.app import hubs
 
-    hubs.set_password(_data(arguments), arguments.positional[0], _password(arguments))
+    hubs.set_password(data_directory(arguments), arguments.positional[0], _password(arguments))
     print(f"Password of {arguments.positional[0]} changed")
     return 0
 
@@ -84,7 +75,7 @@ def create_token(arguments: Arguments) -> int:
     from moldar.app import hubs
 
     token = hubs.create_token(
-        _data(arguments),
+        data_directory(arguments),
         arguments.positional[0],
         description=arguments.text("description"),
         days=arguments.number("days"),
@@ -152,7 +143,6 @@ COMMANDS = (
         1,
         1,
     ),
-    Command(("hub", "user", "ls"), "[OPTIONS]", "List the hub's accounts", list_users, (DATA,), 0, 0),
     Command(
         ("hub", "user", "passwd"), "[OPTIONS] NAME", "Set an account's password", set_password, (DATA, STDIN), 1, 1
     ),

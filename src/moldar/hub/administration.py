@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from moldar.errors import NotFound
+from moldar.errors import NotFound, UserMistake
 from moldar.hub.access.accounts import AccessToken, Account, Accounts
 from moldar.hub.access.passwords import Passwords
 from moldar.hub.clock import system_clock
@@ -40,6 +40,37 @@ def set_disabled(data: str, name: str, is_disabled: bool) -> None:
     """A disabled account keeps its repositories and cannot sign in. Raises NotFound."""
     with _accounts(data) as accounts:
         accounts.set_disabled(name, is_disabled)
+
+
+def set_admin(data: str, name: str, is_admin: bool) -> None:
+    """Raises NotFound."""
+    with _accounts(data) as accounts:
+        accounts.set_admin(name, is_admin)
+
+
+def remove_user(data: str, name: str, *, with_repositories: bool = False) -> list[str]:
+    """Deletes an account and its repositories, of which it gives the names. Raises NotFound.
+
+    An account with repositories is refused unless `with_repositories`: left behind, they would be the next one's who
+    takes the name. It is disabled first, so that it pushes no other one meanwhile.
+    """
+    _require(data)
+    hub = Hub(HubSettings(data))
+    try:
+        _account(hub.accounts, name)
+        gone = hub.repositories.below(name)
+        if gone and not with_repositories:
+            raise UserMistake(
+                f"{name} has {len(gone)} {'repository' if len(gone) == 1 else 'repositories'}",
+                hint="--repositories deletes them, too; hub user disable keeps everything",
+            )
+        hub.accounts.set_disabled(name, True)
+        for repository in gone:
+            hub.manifests.remove_repository(repository)
+        hub.accounts.remove(name)
+        return gone
+    finally:
+        hub.close()
 
 
 def create_token(

@@ -16,7 +16,7 @@ from moldar.hub.access.decisions import ACTIONS, Grant, Principal, account_name_
 from moldar.hub.access.passwords import MAXIMUM_LENGTH, MINIMUM_LENGTH, Passwords
 from moldar.hub.clock import Clock
 from moldar.hub.data.database import Database, new_id
-from moldar.hub.data.schema import ACCESS_TOKENS, ACCOUNTS, SESSIONS
+from moldar.hub.data.schema import ACCESS_TOKENS, ACCOUNTS, SESSIONS, WEBHOOKS
 
 TOKEN_PREFIX = "mdl_"
 _LAST_USED_STEP = 600
@@ -145,6 +145,23 @@ class Accounts:
             )
             if not result.rowcount:
                 raise NotFound(f"no user {name}")
+
+    def set_admin(self, name: str, is_admin: bool) -> None:
+        """Raises NotFound."""
+        with self._database.writing() as connection:
+            changed = connection.execute(update(ACCOUNTS).where(ACCOUNTS.c.name == name).values(is_admin=is_admin))
+            if not changed.rowcount:
+                raise NotFound(f"no user {name}")
+
+    def remove(self, name: str) -> None:
+        """Deletes the account with its sessions, tokens, stars and its namespace's webhooks. Raises NotFound.
+
+        Its repositories stay, and would belong to the next account of that name.
+        """
+        with self._database.writing() as connection:
+            if not connection.execute(delete(ACCOUNTS).where(ACCOUNTS.c.name == name)).rowcount:
+                raise NotFound(f"no user {name}")
+            connection.execute(delete(WEBHOOKS).where(WEBHOOKS.c.namespace == name))
 
     def count(self) -> int:
         with self._database.reading() as connection:
