@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from moldar.errors import UserMistake
 from moldar.hub import administration
-from moldar.hub.access.accounts import Account
+from moldar.hub.access.accounts import AccessToken, Account
 from moldar.hub.registry.garbage import Collected
 from moldar.hub.registry.quotas import Usage
 from moldar.hub.registry.retention import Going
@@ -149,6 +149,31 @@ def users(data: Where) -> Sequence[Account]:
 def set_password(data: Where, name: str, password: str) -> None:
     """Change an account's password; NotFound."""
     administration.set_password(data, name, password)
+
+
+def set_disabled(data: Where, name: str, is_disabled: bool) -> None:
+    """Keep an account out, or let it in again; NotFound."""
+    administration.set_disabled(data, name, is_disabled)
+
+
+def set_admin(data: Where, name: str, is_admin: bool) -> None:
+    """Make an account an administrator, or no longer; NotFound."""
+    administration.set_admin(data, name, is_admin)
+
+
+def remove_user(data: Where, name: str, *, with_repositories: bool = False) -> Sequence[str]:
+    """Delete an account, and its repositories, whose names are given; UserMistake when they were not asked for."""
+    return administration.remove_user(data, name, with_repositories=with_repositories)
+
+
+def tokens(data: Where, user: str) -> Sequence[AccessToken]:
+    """The personal access tokens of an account; NotFound."""
+    return administration.list_tokens(data, user)
+
+
+def revoke_token(data: Where, user: str, number: int) -> None:
+    """End a token; NotFound."""
+    administration.revoke_token(data, user, number)
 
 
 def create_token(

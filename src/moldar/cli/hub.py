@@ -9,7 +9,7 @@ from moldar.cli.questions import ask_secret
 from moldar.errors import UserMistake
 
 
-def _data(arguments: Arguments) -> Any:
+def hub_meant(arguments: Arguments) -> Any:
     """The hub that a command means, by its flags and the environment."""
     import os
 
@@ -37,7 +37,7 @@ def serve(arguments: Arguments) -> int:
 
     return hubs.serve(
         listen=arguments.text("listen"),
-        data=_data(arguments),
+        data=hub_meant(arguments),
         allow_anonymous_push=arguments.on("allow-anonymous-push"),
         private_by_default=arguments.on("private"),
         public_url=arguments.text("url"),
@@ -73,7 +73,7 @@ def collect_garbage(arguments: Arguments) -> int:
     from moldar.cli import tables
 
     dry_run = arguments.on("dry-run")
-    found = hubs.collect_garbage(_data(arguments), grace_hours=arguments.number("gc-grace"), dry_run=dry_run)
+    found = hubs.collect_garbage(hub_meant(arguments), grace_hours=arguments.number("gc-grace"), dry_run=dry_run)
     rows = [
         ("Tags let go by retention rules", str(found.tags)),
         ("Manifests let go", str(found.manifests)),
@@ -93,7 +93,7 @@ def retention(arguments: Arguments) -> int:
 
     name = arguments.positional[0] if arguments.positional else ""
     dry_run = arguments.on("dry-run")
-    going = hubs.apply_retention(_data(arguments), name, dry_run=dry_run)
+    going = hubs.apply_retention(hub_meant(arguments), name, dry_run=dry_run)
     rows = [
         (
             f"{repository}:{one.tag}" if one.tag else f"{repository}@{one.digest[:19]}",
@@ -114,10 +114,10 @@ def quota(arguments: Arguments) -> int:
     name, *rest = (*arguments.positional, "") if not arguments.positional else arguments.positional
     if rest and rest[0]:
         limit = {"default": None, "none": 0}.get(rest[0], -1)
-        hubs.set_quota(_data(arguments), name, _size(rest[0], "the quota") if limit == -1 else limit)
+        hubs.set_quota(hub_meant(arguments), name, _size(rest[0], "the quota") if limit == -1 else limit)
     rows = [
         (usage.namespace, tables.size(usage.used), tables.size(usage.limit) if usage.limit else "no limit of its own")
-        for usage in hubs.quotas(_data(arguments), name)
+        for usage in hubs.quotas(hub_meant(arguments), name)
     ]
     print(tables.table(("NAMESPACE", "USES", "MAY USE"), rows))
     return 0
@@ -132,26 +132,15 @@ def _size(text: str, what: str) -> int:
 def add_user(arguments: Arguments) -> int:
     from moldar.app import hubs
 
-    hubs.add_user(_data(arguments), arguments.positional[0], _password(arguments), admin=arguments.on("admin"))
+    hubs.add_user(hub_meant(arguments), arguments.positional[0], _password(arguments), admin=arguments.on("admin"))
     print(f"User {arguments.positional[0]} added")
-    return 0
-
-
-def list_users(arguments: Arguments) -> int:
-    from moldar.app import hubs
-    from moldar.cli import tables
-
-    rows = [
-        (user.name, "yes" if user.is_admin else "", tables.ago(user.created)) for user in hubs.users(_data(arguments))
-    ]
-    print(tables.table(("NAME", "ADMIN", "CREATED"), rows))
     return 0
 
 
 def set_password(arguments: Arguments) -> int:
     from moldar.app import hubs
 
-    hubs.set_password(_data(arguments), arguments.positional[0], _password(arguments))
+    hubs.set_password(hub_meant(arguments), arguments.positional[0], _password(arguments))
     print(f"Password of {arguments.positional[0]} changed")
     return 0
 
@@ -160,7 +149,7 @@ def create_token(arguments: Arguments) -> int:
     from moldar.app import hubs
 
     token = hubs.create_token(
-        _data(arguments),
+        hub_meant(arguments),
         arguments.positional[0],
         description=arguments.text("description"),
         days=arguments.number("days"),
@@ -251,7 +240,7 @@ COMMANDS = (
         "[OPTIONS] [REPOSITORY]",
         "Let go of what the retention rules do not keep, also beside a running hub",
         retention,
-        (DATA, Flag("dry-run", "", "bool", help="Only say what would go, and why")),
+        (DATA, DATABASE, Flag("dry-run", "", "bool", help="Only say what would go, and why")),
         0,
         1,
     ),
@@ -260,7 +249,7 @@ COMMANDS = (
         "[OPTIONS] [NAMESPACE [SIZE|none|default]]",
         "Show or set how much a namespace may hold",
         quota,
-        (DATA,),
+        (DATA, DATABASE),
         0,
         2,
     ),
@@ -273,7 +262,6 @@ COMMANDS = (
         1,
         1,
     ),
-    Command(("hub", "user", "ls"), "[OPTIONS]", "List the hub's accounts", list_users, (DATA, DATABASE), 0, 0),
     Command(
         ("hub", "user", "passwd"),
         "[OPTIONS] NAME",

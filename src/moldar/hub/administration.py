@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from moldar.errors import NotFound
+from moldar.errors import NotFound, UserMistake
 from moldar.hub.access.accounts import AccessToken, Account, Accounts
 from moldar.hub.access.audit import COMMAND_LINE
 from moldar.hub.access.passwords import Passwords
@@ -46,6 +46,38 @@ def set_disabled(data: Where, name: str, is_disabled: bool) -> None:
     """A disabled account keeps its repositories and cannot sign in. Raises NotFound."""
     with _accounts(data) as accounts:
         accounts.set_disabled(name, is_disabled, by=COMMAND_LINE)
+
+
+def set_admin(data: Where, name: str, is_admin: bool) -> None:
+    """Raises NotFound."""
+    with _accounts(data) as accounts:
+        accounts.set_admin(name, is_admin, by=COMMAND_LINE)
+
+
+def remove_user(data: Where, name: str, *, with_repositories: bool = False) -> list[str]:
+    """Deletes an account and its repositories, of which it gives the names. Raises NotFound.
+
+    An account with repositories is refused unless `with_repositories`: left behind, they would be the next one's who
+    takes the name. It is disabled first, so that it pushes no other one meanwhile.
+    """
+    _require(data)
+    hub = Hub(settings_of(data))
+    try:
+        _account(hub.accounts, name)
+        hub.accounts.check_removable(name)
+        gone = hub.repositories.below(name)
+        if gone and not with_repositories:
+            raise UserMistake(
+                f"{name} has {len(gone)} {'repository' if len(gone) == 1 else 'repositories'}",
+                hint="--repositories deletes them, too; hub user disable keeps everything",
+            )
+        hub.accounts.set_disabled(name, True, by=COMMAND_LINE)
+        for repository in gone:
+            hub.manifests.remove_repository(repository, by=COMMAND_LINE)
+        hub.accounts.remove(name, by=COMMAND_LINE)
+        return gone
+    finally:
+        hub.close()
 
 
 def create_token(

@@ -75,7 +75,7 @@ class Monitoring:
             if time.monotonic() - self._ready[0] > _REMEMBER_PROBE:
                 problem = await self._problem()
                 self._ready = (time.monotonic(), problem)
-        problem = "stopping" if self._hub.closing.is_set() else self._ready[1]
+        problem = self._ready[1]
         status, text = (503, problem) if problem else (200, "ready")
         await exchange.respond(status, {"Content-Type": _PLAIN, "Cache-Control": "no-store"}, f"{text}\n".encode())
 

@@ -63,6 +63,7 @@ def test_every_deed_leaves_a_line(hub: Hub, alice: Account) -> None:
     hub.accounts.set_password("bob", PASSWORD, by=BY)
     hub.accounts.set_disabled("bob", True, by=BY)
     hub.accounts.set_disabled("bob", False, by=BY)
+    hub.accounts.remove("bob", by=BY)
     hub.audit.sign_in_failed("alice", "10.0.0.9")
     hub.audit.note(BY, audit.GARBAGE_COLLECTED, "", detail="nothing")
     assert told(hub) == [
@@ -93,6 +94,7 @@ def test_every_deed_leaves_a_line(hub: Hub, alice: Account) -> None:
         ("password-set", "bob", ""),
         ("account-disabled", "bob", ""),
         ("account-enabled", "bob", ""),
+        ("account-deleted", "bob", ""),
         ("sign-in-failed", "alice", ""),
         ("garbage-collected", "", "nothing"),
     ]

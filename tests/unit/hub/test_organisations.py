@@ -248,6 +248,19 @@ def test_a_robot_goes_with_its_owner(hub: Hub, alice: Account, acme: Account) ->
         hub.robots.delete(alice, "alice+ci")
 
 
+def test_an_account_stays_while_an_organisation_has_no_other_owner(hub: Hub, alice: Account, acme: Account) -> None:
+    _, secret = hub.robots.create(alice, "ci", actions=(PULL,))
+    with pytest.raises(OnlyOwner, match="only owner of the organisation acme"):
+        hub.accounts.remove("alice")
+    assert hub.accounts.find("alice")
+    hub.organisations.delete("acme")
+    hub.accounts.remove("alice")
+    assert hub.accounts.find("alice") is None
+    assert hub.accounts.with_token(secret) is None
+    with pytest.raises(NotFound):
+        hub.accounts.remove("alice")
+
+
 def test_an_organisation_goes_when_it_is_empty(hub: Hub, alice: Account, acme: Account) -> None:
     _, secret = hub.robots.create(acme, "ci", actions=(PULL,))
     hub.blobs.begin("acme/app", None)

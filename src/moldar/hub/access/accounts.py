@@ -8,7 +8,7 @@ import hashlib
 import secrets
 from typing import Any, ClassVar, NamedTuple
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, exists, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from moldar.errors import NotFound, UserMistake
@@ -18,7 +18,7 @@ from moldar.hub.access.decisions import ACTIONS, Grant, account_name_problem, va
 from moldar.hub.access.passwords import MAXIMUM_LENGTH, MINIMUM_LENGTH, Passwords
 from moldar.hub.clock import Clock
 from moldar.hub.data.database import Database, new_id
-from moldar.hub.data.schema import ACCESS_TOKENS, ACCOUNTS, ROBOTS, SESSIONS
+from moldar.hub.data.schema import ACCESS_TOKENS, ACCOUNTS, MEMBERS, ROBOTS, SESSIONS, WEBHOOKS
 
 TOKEN_PREFIX = "mdl_"
 PERSON = "person"
@@ -90,6 +90,16 @@ class InvalidToken(UserMistake):
         self.problem = problem
 
 
+class OnlyOwner(UserMistake):
+    """An account cannot go that owns an organisation alone."""
+
+    def __init__(self, name: str, organisation: str) -> None:
+        super().__init__(
+            f"{name} is the only owner of the organisation {organisation}",
+            hint="make somebody else an owner, or delete the organisation, first",
+        )
+
+
 class Accounts:
     """The accounts of one hub. Everything here is synchronous and may take as long as a password's hash."""
 
@@ -159,6 +169,33 @@ class Accounts:
                 raise NotFound(f"no user {name}")
             deed = audit.ACCOUNT_DISABLED if is_disabled else audit.ACCOUNT_ENABLED
             record(connection, self._clock(), by, deed, name)
+
+    def set_admin(self, name: str, is_admin: bool, *, by: Actor | None = None) -> None:
+        """Raises NotFound."""
+        with self._database.writing() as connection:
+            changed = connection.execute(update(ACCOUNTS).where(_person(name)).values(is_admin=is_admin))
+            if not changed.rowcount:
+                raise NotFound(f"no user {name}")
+            detail = "administrator" if is_admin else "no administrator"
+            record(connection, self._clock(), by, audit.SETTINGS_CHANGED, name, detail=detail)
+
+    def check_removable(self, name: str) -> None:
+        """Raises NotFound, and OnlyOwner when an organisation would be left to nobody."""
+        with self._database.reading() as connection:
+            _check_removable(connection, name)
+
+    def remove(self, name: str, *, by: Actor | None = None) -> None:
+        """Deletes the account with its sessions, tokens, stars, robots and its namespace's webhooks.
+
+        Raises NotFound, OnlyOwner. Its repositories stay, and would belong to the next account of that name.
+        """
+        with self._database.writing() as connection:
+            number = _check_removable(connection, name)
+            robots = select(ROBOTS.c.account_id).where(ROBOTS.c.owner_id == number)
+            connection.execute(delete(ACCOUNTS).where(ACCOUNTS.c.id.in_(list(connection.execute(robots).scalars()))))
+            connection.execute(delete(ACCOUNTS).where(ACCOUNTS.c.id == number))
+            connection.execute(delete(WEBHOOKS).where(WEBHOOKS.c.namespace == name))
+            record(connection, self._clock(), by, audit.ACCOUNT_DELETED, name)
 
     def count(self) -> int:
         with self._database.reading() as connection:
@@ -322,6 +359,26 @@ def insert_token(
 def token_detail(token: AccessToken) -> str:
     """What the audit log says of a new token."""
     return f"{token.name}: {','.join(token.actions)} {' '.join(token.repositories) or '*'}"
+
+
+def _check_removable(connection: Connection, name: str) -> int:
+    """The account's number."""
+    number = connection.execute(select(ACCOUNTS.c.id).where(_person(name))).scalar()
+    if number is None:
+        raise NotFound(f"no user {name}")
+    others = MEMBERS.alias()
+    another = exists().where(
+        others.c.organisation_id == MEMBERS.c.organisation_id,
+        others.c.account_id != number,
+        others.c.is_owner.is_(True),
+        others.c.joined.is_not(None),
+    )
+    alone = (MEMBERS.c.account_id == number) & MEMBERS.c.is_owner.is_(True) & MEMBERS.c.joined.is_not(None) & ~another
+    query = select(ACCOUNTS.c.name).join(MEMBERS, MEMBERS.c.organisation_id == ACCOUNTS.c.id).where(alone)
+    organisation = connection.execute(query.limit(1)).scalar()
+    if organisation is not None:
+        raise OnlyOwner(name, organisation)
+    return int(number)
 
 
 def _person(name: str) -> Any:

@@ -46,22 +46,24 @@ class Outbox:
         self._external_url = external_url.rstrip("/")
         self.on_event: Callable[[], None] = _nobody_listens
 
-    def announce(self, connection: Connection, number: int, events: Sequence[Event]) -> bool:
-        """Writes rows for the hooks of repository `number` that want `events`; whether there are any."""
-        name, is_public = connection.execute(
-            select(REPOSITORIES.c.name, REPOSITORIES.c.is_public).where(REPOSITORIES.c.id == number)
-        ).one()
-        owned = or_(WEBHOOKS.c.repository_id == number, WEBHOOKS.c.namespace == name.partition("/")[0])
+    def announce(self, connection: Connection, number: int, repository: str, events: Sequence[Event]) -> bool:
+        """Writes rows for the hooks of a repository, by number and name, that want `events`; whether any does."""
+        owned = or_(WEBHOOKS.c.repository_id == number, WEBHOOKS.c.namespace == repository.partition("/")[0])
         query = select(WEBHOOKS.c.id, WEBHOOKS.c.events).where(owned, WEBHOOKS.c.is_active.is_(True))
-        rows = [
-            self._row(hook, event, name, is_public)
+        wishes = [
+            (hook, event)
             for hook, wanted in connection.execute(query)
             for event in events
             if event.kind in wanted.split(",")
         ]
-        if rows:
-            connection.execute(insert(WEBHOOK_DELIVERIES), rows)
-        return bool(rows)
+        if not wishes:
+            return False
+        is_public = connection.execute(
+            select(REPOSITORIES.c.is_public).where(REPOSITORIES.c.id == number)
+        ).scalar_one()
+        rows = [self._row(hook, event, repository, is_public) for hook, event in wishes]
+        connection.execute(insert(WEBHOOK_DELIVERIES), rows)
+        return True
 
     def announce_ping(self, connection: Connection, hook: int, place: str, actor: str) -> str:
         """A delivery that tells of nothing, to try the hook; gives its UUID."""

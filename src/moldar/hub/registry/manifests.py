@@ -137,7 +137,9 @@ class Manifests:
                 _point(connection, number, tag, actual, now)
             note_push(connection, number, now)
             event = Event(PUSH, by.name if by else "", "", actual, manifest.media_type, len(raw))
-            heard = self._outbox.announce(connection, number, [event._replace(tag=tag) for tag in tags] or [event])
+            heard = self._outbox.announce(
+                connection, number, repository, [event._replace(tag=tag) for tag in tags] or [event]
+            )
             record(connection, now, by, audit.PUSHED, repository, detail=f"{' '.join(tags)[:150]} {actual}".strip())
         if heard:
             self._outbox.on_event()
@@ -155,7 +157,7 @@ class Manifests:
                 gone = remove(connection, number, reference, self._clock())
             if not gone:
                 raise Refusal("MANIFEST_UNKNOWN", detail={"reference": reference})
-            heard = self._outbox.announce(connection, number, [event])
+            heard = self._outbox.announce(connection, number, repository, [event])
             record(connection, self._clock(), by, audit.DELETED, repository, detail=reference)
         if heard:
             self._outbox.on_event()
@@ -164,7 +166,7 @@ class Manifests:
         """Deletes a repository with all that is in it; collection frees the bytes. Refusal NAME_UNKNOWN."""
         with self._database.writing() as connection:
             number = repository_id(connection, repository)
-            heard = self._outbox.announce(connection, number, [Event(DELETED, by.name if by else "")])
+            heard = self._outbox.announce(connection, number, repository, [Event(DELETED, by.name if by else "")])
             connection.execute(delete(UPLOADS).where(UPLOADS.c.repository == repository))
             connection.execute(delete(REPOSITORIES).where(REPOSITORIES.c.id == number))
             record(connection, self._clock(), by, audit.REPOSITORY_DELETED, repository)

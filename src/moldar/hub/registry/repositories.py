@@ -100,6 +100,12 @@ class Repositories:
         with self._database.reading() as connection:
             return list(connection.execute(query).scalars())
 
+    def below(self, namespace: str) -> list[str]:
+        """The names of all repositories of a namespace, also of those that hold nothing yet."""
+        query = select(REPOSITORIES.c.name).where(REPOSITORIES.c.name.startswith(namespace + "/", autoescape=True))
+        with self._database.reading() as connection:
+            return list(connection.execute(query.order_by(REPOSITORIES.c.name)).scalars())
+
     def search(
         self, audience: Audience, *, text: str = "", below: str = "", offset: int = 0, limit: int = 24
     ) -> list[Listed]:

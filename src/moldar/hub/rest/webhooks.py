@@ -69,7 +69,7 @@ class WebhookOperations:
         wish, place = call.body, call.body["place"]
         self._check_place(call, place)
         hook = await self._hub.in_thread(
-            self._hub.hooks.create, place, wish["url"], wish.get("events", EVENTS), wish.get("secret", "")
+            self._hub.hooks.create, place, wish["url"], wish.get("events", EVENTS), wish.get("secret", ""), by=call.by
         )
         return Answer(201, {**_hook(hook), "secret": hook.secret})
 
@@ -82,7 +82,7 @@ class WebhookOperations:
         return Answer(200, _hook(self._found(call)))
 
     async def delete(self, call: Call) -> Answer:
-        if not await self._hub.in_thread(self._hub.hooks.remove, self._found(call).id):
+        if not await self._hub.in_thread(self._hub.hooks.remove, self._found(call).id, by=call.by):
             raise not_found("webhook")
         return Answer(204)
 

@@ -39,6 +39,7 @@ DEED_TEXTS = {
     audit.ROBOT_DELETED: "deleted a robot of",
     audit.ACCOUNT_DISABLED: "disabled the account",
     audit.ACCOUNT_ENABLED: "enabled the account",
+    audit.ACCOUNT_DELETED: "deleted the account",
     audit.GARBAGE_COLLECTED: "ran a garbage collection",
 }
 """Each stands between who did it and what it was done to."""

@@ -139,6 +139,7 @@ SETTINGS_PORTUGUESE = {
     "deleted the repository": "excluiu o repositório",
     "disabled": "desativada",
     "disabled the account": "desativou a conta",
+    "deleted the account": "excluiu a conta",
     "enabled the account": "ativou a conta",
     "ended a membership in": "encerrou uma participação em",
     "expired": "expirado",

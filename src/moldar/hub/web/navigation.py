@@ -35,6 +35,7 @@ ACCOUNT_TABS = (
     Tab("Tokens", "/settings/tokens"),
     Tab("Organisations", "/settings/organisations"),
     Tab("Robots", "/settings/robots"),
+    Tab("Webhooks", "/settings/webhooks"),
     Tab("Retention", "/settings/retention"),
     Tab("Audit log", "/settings/audit"),
 )
@@ -42,6 +43,7 @@ ORGANISATION_TABS = (
     Tab("Members", "/o/{name}/members"),
     Tab("Teams and roles", "/o/{name}/teams"),
     Tab("Robots", "/o/{name}/robots"),
+    Tab("Webhooks", "/settings/webhooks?place={name}/*"),
     Tab("Retention", "/o/{name}/retention"),
     Tab("Audit log", "/o/{name}/audit"),
     Tab("Delete", "/o/{name}/delete"),
@@ -49,6 +51,7 @@ ORGANISATION_TABS = (
 REPOSITORY_TABS = (
     Tab("General", "/settings/repository/{name}"),
     Tab("Access", "/settings/access/{name}"),
+    Tab("Webhooks", "/settings/webhooks?place={name}"),
     Tab("Retention", "/settings/retention/{name}"),
     Tab("Immutable tags", "/settings/immutable/{name}"),
 )

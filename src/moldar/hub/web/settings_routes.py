@@ -11,6 +11,7 @@ from moldar.hub.web.pages import Pages
 from moldar.hub.web.repository_settings import RepositorySettings
 from moldar.hub.web.robots import RobotPages
 from moldar.hub.web.teams import TeamPages
+from moldar.hub.web.webhooks import WebhookPages
 
 
 def settings_routes(pages: Pages) -> list[BaseRoute]:
@@ -22,12 +23,15 @@ def settings_routes(pages: Pages) -> list[BaseRoute]:
     audit = AuditPages(desk)
     repositories = RepositorySettings(desk)
     keeping = KeepingPages(desk)
+    webhooks = WebhookPages(desk)
     admin = AdminPages(desk)
     both = ["GET", "POST"]
     return [
         Route("/settings/organisations", organisations.mine, methods=both),
         Route("/settings/robots", robots.robots, methods=both),
         Route("/settings/audit", audit.namespace),
+        Route("/settings/webhooks", webhooks.hooks, methods=both),
+        Route("/settings/webhooks/{number:int}", webhooks.hook, methods=both),
         Route("/settings/retention", keeping.namespace, methods=both),
         Route("/settings/retention/{name:path}", keeping.repository, methods=both),
         Route("/settings/immutable/{name:path}", keeping.immutable, methods=both),

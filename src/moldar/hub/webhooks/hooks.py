@@ -7,6 +7,8 @@ from typing import Any, ClassVar, NamedTuple
 from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
 
 from moldar.errors import NotFound, UserMistake
+from moldar.hub.access import audit
+from moldar.hub.access.audit import Actor, record
 from moldar.hub.clock import Clock
 from moldar.hub.data.database import Database, new_id
 from moldar.hub.data.schema import REPOSITORIES, WEBHOOK_DELIVERIES, WEBHOOKS
@@ -71,7 +73,9 @@ class Hooks:
         self._outbox = outbox
         self._clock = clock
 
-    def create(self, place: str, url: str, events: Collection[str], secret: str = "") -> Hook:
+    def create(
+        self, place: str, url: str, events: Collection[str], secret: str = "", *, by: Actor | None = None
+    ) -> Hook:
         """A new hook; without a `secret` it gets a random one. InvalidHook; NotFound for the repository."""
         values = {"url": url, "events": _events(events), "secret": secret or secrets.token_urlsafe(32)}
         _check(url, values["secret"])
@@ -82,6 +86,7 @@ class Hooks:
                 raise InvalidHook("many")
             row = {"repository_id": None, "namespace": "", "is_active": True, "created": self._clock()}
             number = new_id(connection.execute(insert(WEBHOOKS).values({**row, **owner, **values})))
+            record(connection, self._clock(), by, audit.SETTINGS_CHANGED, place, detail="webhook added")
             return _hook(connection.execute(_hooks().where(WEBHOOKS.c.id == number)).one())
 
     def find(self, number: int) -> Hook | None:
@@ -118,10 +123,15 @@ class Hooks:
         with self._database.writing() as connection:
             return connection.execute(update(WEBHOOKS).where(WEBHOOKS.c.id == number).values(changed)).rowcount > 0
 
-    def remove(self, number: int) -> bool:
+    def remove(self, number: int, *, by: Actor | None = None) -> bool:
         """Also forgets its deliveries."""
         with self._database.writing() as connection:
-            return connection.execute(delete(WEBHOOKS).where(WEBHOOKS.c.id == number)).rowcount > 0
+            row = connection.execute(_hooks().where(WEBHOOKS.c.id == number)).first()
+            if row is None:
+                return False
+            connection.execute(delete(WEBHOOKS).where(WEBHOOKS.c.id == number))
+            record(connection, self._clock(), by, audit.SETTINGS_CHANGED, _hook(row).place, detail="webhook deleted")
+            return True
 
     def ping(self, hook: Hook, actor: str) -> str:
         """Sends an event that tells of nothing; gives the delivery's UUID."""
