@@ -3,7 +3,7 @@
 import pytest
 
 from moldar.errors import NotFound
-from moldar.hub.access.accounts import Account, InvalidAccount, InvalidToken
+from moldar.hub.access.accounts import Account, InvalidAccount, InvalidToken, OnlyOwner
 from moldar.hub.access.decisions import PULL, PUSH, Membership, Role, decide
 from moldar.hub.access.organisations import OWNED_LIMIT, MemberRefused
 from moldar.hub.access.robots import RobotRefused

@@ -240,6 +240,37 @@ def test_no_way_into_the_hubs_own_network(server: Running, line: Line, start: St
     assert "169.254.169.254" in answer.text
 
 
+def test_redirects_are_followed_without_credentials(
+    server: Running, line: Line, start: Start, name: str, tmp_path: Path
+) -> None:
+    _, layer, data = push(server, name)
+    secrets = tmp_path / "secrets.json"
+    secrets.write_text(json.dumps({"auths": {"up.test": {"username": "alice", "password": PASSWORD}}}))
+    hub = start(line, proxy_credentials=str(secrets), proxy_pull="everyone")
+    with server.client("alice") as owner:
+        assert owner.get(f"/v2/{name}/tags/list").status_code == 200
+    with line_to(server.url) as far, hub.client() as client:
+        _make_private(server, name)
+        assert client.get(f"/v2/up.test/{name}/manifests/latest").status_code == 200
+        _make_private(server, name, is_public=True)
+        line.trouble, line.only, line.elsewhere = "away", layer, far.url
+        assert client.get(f"/v2/up.test/{name}/blobs/{layer}").content == data
+        assert any(layer in path for path in line.credentials)
+        assert far.count("GET", layer) == 1
+        assert far.credentials == []
+
+
+def test_an_upstream_that_knows_no_head(server: Running, line: Line, start: Start, name: str) -> None:
+    digest, _, _ = push(server, name)
+    hub = start(line, proxy_fresh=0)
+    line.trouble = "no HEAD"
+    with hub.client() as client:
+        for _ in range(2):
+            answer = client.get(f"/v2/up.test/{name}/manifests/latest")
+            assert answer.headers["docker-content-digest"] == digest
+            assert "warning" not in answer.headers
+
+
 def test_the_way_out_of_a_closed_network(server: Running, line: Line, start: Start, name: str) -> None:
     digest, layer, data = push(server, name)
     hub = start(line, proxies=["far.test=http://registry.invalid"], proxy_via=[line.url, "", "intranet.test"])
@@ -393,8 +424,8 @@ def _kept(hub: Running, digest: str) -> bool:
     return (Path(hub.data) / "blobs" / "sha256" / name[:2] / name).exists()
 
 
-def _make_private(server: Running, name: str) -> None:
+def _make_private(server: Running, name: str, *, is_public: bool = False) -> None:
     database = open_database(HubSettings(server.data))
     with database.writing() as connection:
-        connection.exec_driver_sql("UPDATE repositories SET is_public = 0 WHERE name = ?", (name,))
+        connection.exec_driver_sql("UPDATE repositories SET is_public = ? WHERE name = ?", (is_public, name))
     database.close()

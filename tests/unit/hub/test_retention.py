@@ -265,6 +265,8 @@ def test_the_page(server: Running, browser: httpx.Client) -> None:
     listed = run("moldar", "hub", "retention", "--data", server.data, "--dry-run", "alice/retained")
     assert "alice/retained:one" in listed
     assert "no part of the rule keeps it" in listed
+    preview = run("moldar", "hub", "gc", "--data", server.data, "--dry-run")
+    assert re.search(r"Tags let go by retention rules +1\b", preview)
     portuguese = browser.get(path, headers={"Accept-Language": "pt"}).text
     assert "Retenção" in portuguese
     run("moldar", "hub", "retention", "--data", server.data, "alice/retained")

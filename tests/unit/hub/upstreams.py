@@ -13,13 +13,16 @@ class Line:
     """What passes between a hub and its upstream. `trouble`: how it misbehaves now.
 
     "" (not at all), "down", "429", "500", "lie" (other bytes of the same length), "cut" (breaks in the middle of a
-    body), "silent" (answers nothing), "slow" (pauses within the body), "away" (redirects to another host).
+    body), "silent" (answers nothing), "slow" (pauses within the body), "away" (redirects to `elsewhere`), "no HEAD".
+    `only`: for paths with this in them.
     """
 
     def __init__(self, target: str) -> None:
         self.target = target
         self.trouble = ""
         self.only = ""
+        self.elsewhere = "http://169.254.169.254"
+        self.credentials: list[str] = []
         self.seen: list[tuple[str, str]] = []
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -61,6 +64,10 @@ def _handler(line: Line) -> type[BaseHTTPRequestHandler]:
                 self.path = "/" + self.path.split("/", 3)[3]
             line.note(self.command, self.path)
             trouble = line.trouble_with(self.path)
+            if "Authorization" in self.headers:
+                line.credentials.append(self.path)
+            if trouble == "no HEAD" and self.command == "HEAD":
+                trouble = "405"
             if trouble == "down":
                 self.close_connection = True
                 return
@@ -68,10 +75,10 @@ def _handler(line: Line) -> type[BaseHTTPRequestHandler]:
                 time.sleep(4)
                 self.close_connection = True
                 return
-            if trouble in ("429", "500", "away"):
+            if trouble in ("405", "429", "500", "away"):
                 self.send_response(307 if trouble == "away" else int(trouble))
                 self.send_header("Retry-After", "7")
-                self.send_header("Location", "http://169.254.169.254/latest/secret")
+                self.send_header("Location", line.elsewhere + self.path)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
                 return

@@ -19,7 +19,7 @@ from moldar.hub.upstreams import Upstream
 from moldar.remote.wire import Challenge, format_basic, parse_challenges, repository_scope
 
 _REDIRECTS = 5
-_CONNECTIONS = 32
+_CONNECTIONS = 64
 _CONNECT_SECONDS = 10
 _TOKEN_SECONDS = 60
 _TOKEN_LIMIT = 256 * 1024

@@ -104,8 +104,13 @@ class UpstreamManifests:
         remote = client.upstream.remote_name(repository)
         headers = {"Accept": MANIFEST_ACCEPT}
         path = manifest_path(remote, tag)
-        async with client.ask("HEAD", path, remote, headers, missing="MANIFEST_UNKNOWN") as response:
-            return str(response.headers.get(DIGEST_HEADER)) != stored.digest
+        try:
+            async with client.ask("HEAD", path, remote, headers, missing="MANIFEST_UNKNOWN") as response:
+                return str(response.headers.get(DIGEST_HEADER)) != stored.digest
+        except UpstreamTrouble as trouble:
+            if trouble.code == "UNAVAILABLE" and not trouble.is_temporary:  # it knows no HEAD, perhaps
+                return True
+            raise
 
     async def _fetch(
         self, client: UpstreamClient, repository: str, reference: str, stored: Stored | None = None

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import Connection, delete, func, literal, select
+from sqlalchemy import BigInteger, Connection, delete, func, literal, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -119,7 +119,7 @@ def _note_use(connection: Connection, name: str, digest: str, moment: int) -> No
     """Writes when a manifest was pulled, if it is still there."""
     insert = postgresql_insert if connection.dialect.name == "postgresql" else sqlite_insert
     manifest = (
-        select(MANIFESTS.c.repository_id, MANIFESTS.c.digest, literal(moment))
+        select(MANIFESTS.c.repository_id, MANIFESTS.c.digest, literal(moment, BigInteger))
         .join(REPOSITORIES, REPOSITORIES.c.id == MANIFESTS.c.repository_id)
         .where(REPOSITORIES.c.name == name, MANIFESTS.c.digest == digest)
     )

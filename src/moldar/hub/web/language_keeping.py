@@ -12,11 +12,11 @@ KEEPING = {
         "excluí-las."
     ),
     "Patterns, such as": "Padrões, por exemplo",
-    "Keep the last tags pushed, so many": "Manter as últimas tags enviadas, quantas",
-    "Keep tags pushed within so many days": "Manter tags enviadas nos últimos dias",
-    "Keep tags pulled within so many days": "Manter tags baixadas nos últimos dias",
+    "Number of newest tags to keep": "Quantas das tags mais novas manter",
+    "Keep tags pushed in the last days: how many": "Manter tags enviadas nos últimos dias: quantos",
+    "Keep tags pulled in the last days: how many": "Manter tags baixadas nos últimos dias: quantos",
     "Keep tags that match": "Manter tags que correspondem a",
-    "Delete what has had no tag for so many days": "Excluir o que está sem tag há tantos dias",
+    "Delete what has had no tag for days: how many": "Excluir o que está sem tag há dias: quantos",
     "No rule yet: everything stays.": "Nenhuma regra ainda: tudo permanece.",
     "This repository has no rule of its own and obeys that of": (
         "Este repositório não tem regra própria e obedece à de"
