@@ -405,3 +405,69 @@ def test_a_host_without_fuse_gets_native_layers(stacked: OverlaySnapshots, tmp_p
     )
     assert done.returncode == 0
     assert done.stdout == b"False None\n"
+
+
+IN_USER_NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")
+MOUNTED_BY_USER = """
+import os, subprocess, sys
+sys.path[:0] = sys.argv[2:]
+from moldar.sandbox import mounts
+from moldar.sandbox.readset.view import open_views
+place = sys.argv[1]
+for name in ("lower/app/hidden", "base/app/hidden/inner", "upper", "work", "root"):
+    os.makedirs(f"{place}/{name}")
+for name, text in (("read", "one"), ("unread", "two")):
+    with open(f"{place}/lower/app/{name}", "w") as file:
+        file.write(text)
+os.setxattr(f"{place}/lower/app/hidden", "user.overlay.opaque", b"y")
+views = open_views([f"{place}/lower"], f"{place}/views")
+options = [f"lowerdir={views.paths[0]}:{place}/base", f"upperdir={place}/upper", f"workdir={place}/work"]
+options += ["userxattr", "xino=off", "index=off", "metacopy=off"]
+mounts.mount("overlay", f"{place}/root", "overlay", 0, ",".join(options))
+with open(f"{place}/root/app/read") as file:
+    assert file.read() == "one"
+with open(f"{place}/root/app/unread", "w") as file:
+    file.write("changed")
+os.unlink(f"{place}/root/app/read")
+assert os.listdir(f"{place}/root/app/hidden") == []
+mounts.unmount(f"{place}/root")
+(asked,) = views.finish()
+print(sorted((kind, path) for kind, path in asked if path.startswith("app/")))
+"""
+
+
+def test_a_user_namespace_can_mount_a_view(tmp_path: Path) -> None:
+    """All that building without root needs of views: the mark of opaque directories has another name there."""
+    command = [*IN_USER_NAMESPACE, sys.executable, "-c", MOUNTED_BY_USER, str(tmp_path), *sys.path]
+    done = subprocess.run(command, timeout=60, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "('content', 'app/read')" in done.stdout
+    assert "('entry', 'app/unread')" in done.stdout and "('content', 'app/unread')" not in done.stdout
+    assert "('attribute user.overlay.opaque', 'app/hidden')" in done.stdout
+
+
+CHOSEN_BY_USER = """
+import os, sys
+sys.path[:0] = sys.argv[2:]
+from moldar.sandbox.choosing import choose_snapshots
+class Table:
+    add_snapshot = has_snapshot = adopt_snapshot = remove_snapshot = lambda *arguments: None
+snapshots = choose_snapshots(sys.argv[1], Table())
+def fill(directory):
+    with open(f"{directory}/file", "w") as file:
+        file.write("one")
+    return 3
+stack = ("sha256:" + "0" * 64,)
+snapshots.unpack(stack, fill)
+with snapshots.prepare(stack, [0]) as workspace:
+    assert os.path.exists(workspace.path + "/file")
+    print(snapshots.name, workspace.has_views, workspace.questions())
+"""
+
+
+def test_a_user_namespace_gets_native_layers(tmp_path: Path) -> None:
+    """Overlayfs's marks need root in the form in which the store keeps them, so that layers are copied there."""
+    command = [*IN_USER_NAMESPACE, sys.executable, "-c", CHOSEN_BY_USER, str(tmp_path / "snapshots"), *sys.path]
+    done = subprocess.run(command, timeout=60, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "copying False None\n"
