@@ -13,10 +13,10 @@ KEEPING = {
     ),
     "Patterns, such as": "Padrões, por exemplo",
     "Number of newest tags to keep": "Quantas das tags mais novas manter",
-    "Keep tags pushed in the last days: how many": "Manter tags enviadas nos últimos dias: quantos",
-    "Keep tags pulled in the last days: how many": "Manter tags baixadas nos últimos dias: quantos",
+    "Days to keep a tag after its push": "Dias para manter uma tag após o envio",
+    "Days to keep a tag after its last pull": "Dias para manter uma tag após o último download",
     "Keep tags that match": "Manter tags que correspondem a",
-    "Delete what has had no tag for days: how many": "Excluir o que está sem tag há dias: quantos",
+    "Days to keep what has no tag": "Dias para manter o que não tem tag",
     "No rule yet: everything stays.": "Nenhuma regra ainda: tudo permanece.",
     "This repository has no rule of its own and obeys that of": (
         "Este repositório não tem regra própria e obedece à de"
