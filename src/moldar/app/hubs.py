@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from moldar.errors import UserMistake
-from moldar.hub import administration
+from moldar.hub import administration, backups
 from moldar.hub.access.accounts import Account
+from moldar.hub.backups import BackedUp
+from moldar.hub.registry.checking import Checked
 from moldar.hub.registry.garbage import Collected
 from moldar.hub.settings import HubSettings, Where, parse_listen, settings_of
 
@@ -86,6 +88,21 @@ def serve(
 def collect_garbage(data: Where, *, grace_hours: int = 24, dry_run: bool = False) -> Collected:
     """Free what nothing needs any more, also beside a running hub; `dry_run` only tells. NotFound."""
     return administration.collect_garbage(data, grace=grace_hours * 3600, dry_run=dry_run)
+
+
+def check(data: Where, *, quick: bool = False) -> Checked:
+    """Verify that all content of the hub is there and unharmed; `quick` compares sizes only. NotFound."""
+    return administration.check(data, quick=quick)
+
+
+def back_up(data: Where, target: str) -> BackedUp:
+    """Copy the hub into the directory `target`, also while it serves. NotFound, UserMistake, CorruptData."""
+    return backups.back_up(settings_of(data), os.path.abspath(target))
+
+
+def restore(data: Where, source: str) -> BackedUp:
+    """Make the hub `data` from a backup. NotFound, UserMistake, CorruptData."""
+    return backups.restore(settings_of(data), os.path.abspath(source))
 
 
 def add_user(data: Where, name: str, password: str, *, admin: bool = False) -> None:

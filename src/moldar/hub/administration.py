@@ -13,6 +13,7 @@ from moldar.hub.access.accounts import AccessToken, Account, Accounts
 from moldar.hub.access.passwords import Passwords
 from moldar.hub.clock import system_clock
 from moldar.hub.data.database import make_private_directory
+from moldar.hub.registry.checking import Checked, Checker
 from moldar.hub.registry.garbage import Collected
 from moldar.hub.services import Hub, open_database
 from moldar.hub.settings import Where, settings_of
@@ -83,6 +84,16 @@ def collect_garbage(data: Where, *, grace: int = DAY, dry_run: bool = False) -> 
         if dry_run:
             return hub.collector.preview(grace, settings.upload_lifetime)
         return hub.collect_garbage()
+    finally:
+        hub.close()
+
+
+def check(data: Where, *, quick: bool = False) -> Checked:
+    """Verifies all content, also beside a server; `quick` compares sizes only. Raises NotFound."""
+    _require(data)
+    hub = Hub(settings_of(data))
+    try:
+        return Checker(hub.database, hub.storage).check(quick=quick)
     finally:
         hub.close()
 
