@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from moldar.errors import UserMistake
-from moldar.hub import administration
+from moldar.hub import administration, backups
 from moldar.hub.access.accounts import AccessToken, Account
+from moldar.hub.backups import BackedUp
+from moldar.hub.registry.checking import Checked
 from moldar.hub.registry.garbage import Collected
 from moldar.hub.registry.quotas import Usage
 from moldar.hub.registry.retention import Going
@@ -134,6 +136,21 @@ def set_quota(data: Where, namespace: str, limit: int | None) -> None:
 def quotas(data: Where, namespace: str = "") -> Sequence[Usage]:
     """What one namespace, or all with a quota of their own, use and may use; NotFound."""
     return administration.list_quotas(data, namespace)
+
+
+def check(data: Where, *, quick: bool = False) -> Checked:
+    """Verify that all content of the hub is there and unharmed; `quick` compares sizes only. NotFound."""
+    return administration.check(data, quick=quick)
+
+
+def back_up(data: Where, target: str) -> BackedUp:
+    """Copy the hub into the directory `target`, also while it serves. NotFound, UserMistake, CorruptData."""
+    return backups.back_up(settings_of(data), os.path.abspath(target))
+
+
+def restore(data: Where, source: str) -> BackedUp:
+    """Make the hub `data` from a backup. NotFound, UserMistake, CorruptData."""
+    return backups.restore(settings_of(data), os.path.abspath(source))
 
 
 def add_user(data: Where, name: str, password: str, *, admin: bool = False) -> None:

@@ -87,6 +87,44 @@ def collect_garbage(arguments: Arguments) -> int:
     return 0
 
 
+def check(arguments: Arguments) -> int:
+    from moldar.app import hubs
+    from moldar.cli import tables
+
+    found = hubs.check(hub_meant(arguments), quick=arguments.on("quick"))
+    rows = [
+        ("Blobs", str(found.blobs)),
+        ("Bytes", tables.size(found.size)),
+        ("Manifests", str(found.manifests)),
+        ("Files without an owner", str(found.strays)),
+        ("Problems", str(len(found.problems))),
+    ]
+    print(tables.table(("CHECKED", ""), rows))
+    for problem in found.problems:
+        print(f"{problem.kind}: {problem.digest}" + (f" of {problem.holders}" if problem.holders else ""))
+    return 1 if found.problems else 0
+
+
+def back_up(arguments: Arguments) -> int:
+    from moldar.app import hubs
+
+    _say_copied(hubs.back_up(hub_meant(arguments), arguments.positional[0]))
+    return 0
+
+
+def restore(arguments: Arguments) -> int:
+    from moldar.app import hubs
+
+    _say_copied(hubs.restore(hub_meant(arguments), arguments.positional[0]))
+    return 0
+
+
+def _say_copied(found: Any) -> None:
+    from moldar.cli import tables
+
+    print(f"{found.blobs} blobs, {tables.size(found.size)}; {found.copied} of them copied")
+
+
 def retention(arguments: Arguments) -> int:
     from moldar.app import hubs
     from moldar.cli import tables
@@ -252,6 +290,33 @@ COMMANDS = (
         (DATA, DATABASE),
         0,
         2,
+    ),
+    Command(
+        ("hub", "check"),
+        "[OPTIONS]",
+        "Verify that everything the hub promises is there, also beside a running hub",
+        check,
+        (DATA, DATABASE, *STORAGE, Flag("quick", "", "bool", help="Compare sizes only, without reading")),
+        0,
+        0,
+    ),
+    Command(
+        ("hub", "backup"),
+        "[OPTIONS] DIR",
+        "Copy a hub on SQLite and files into a directory, also while it runs",
+        back_up,
+        (DATA, DATABASE, *STORAGE),
+        1,
+        1,
+    ),
+    Command(
+        ("hub", "restore"),
+        "[OPTIONS] DIR",
+        "Make a hub from a backup",
+        restore,
+        (DATA, DATABASE, *STORAGE),
+        1,
+        1,
     ),
     Command(
         ("hub", "user", "add"),

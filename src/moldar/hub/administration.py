@@ -14,6 +14,7 @@ from moldar.hub.access.audit import COMMAND_LINE
 from moldar.hub.access.passwords import Passwords
 from moldar.hub.clock import system_clock
 from moldar.hub.data.database import Database, make_private_directory
+from moldar.hub.registry.checking import Checked, Checker
 from moldar.hub.registry.garbage import Collected
 from moldar.hub.registry.quotas import Quotas, Usage
 from moldar.hub.registry.retaining import Retention
@@ -159,6 +160,16 @@ def list_quotas(data: Where, namespace: str = "") -> list[Usage]:
     with _database(data) as database:
         quotas = Quotas(database)
         return [quotas.usage(namespace)] if namespace else list(quotas.own_limits())
+
+
+def check(data: Where, *, quick: bool = False) -> Checked:
+    """Verifies all content, also beside a server; `quick` compares sizes only. Raises NotFound."""
+    _require(data)
+    hub = Hub(settings_of(data))
+    try:
+        return Checker(hub.database, hub.storage).check(quick=quick)
+    finally:
+        hub.close()
 
 
 def _account(accounts: Accounts, name: str) -> Account:

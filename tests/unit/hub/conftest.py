@@ -18,7 +18,18 @@ def clock() -> Tick:
     return Tick()
 
 
-EITHER = ("accounts", "conformance", "crash", "database", "figures", "garbage", "pages", "readmes", "tokens")
+EITHER = (
+    "accounts",
+    "checking",
+    "conformance",
+    "crash",
+    "database",
+    "figures",
+    "garbage",
+    "pages",
+    "readmes",
+    "tokens",
+)
 """The tests that meet hubs on SQLite and files, and hubs on PostgreSQL and S3; the others meet the first only."""
 
 

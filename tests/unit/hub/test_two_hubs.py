@@ -16,9 +16,12 @@ import pytest
 
 from moldar.errors import UserMistake
 from moldar.hub import administration
-from moldar.hub.refusals import Unavailable
+from moldar.hub.refusals import Refusal, Unavailable
+from moldar.hub.registry.blobs import Upload
 from moldar.hub.services import Hub
 from moldar.hub.settings import HubSettings
+from moldar.hub.storage.contract import UploadWriter
+from moldar.image.model import Digest
 
 from .actors import Actor, check_survivors, pull_whole
 from .backends import S3, Postgres, running_postgres, running_s3
@@ -179,6 +182,52 @@ def test_collections_while_both_are_pushed_to(start: Start, shared: dict[str, An
         check_survivors(client, hub, actors)
     hub.close()
     assert last.stop() == 0
+
+
+class Interrupted:
+    """A writer that lets something happen right after it has published."""
+
+    def __init__(self, writer: UploadWriter, happening: Callable[[], Any]) -> None:
+        self._writer = writer
+        self._happening = happening
+        self.seal = writer.seal
+        self.write = writer.write
+        self.close = writer.close
+
+    @property
+    def offset(self) -> int:
+        return self._writer.offset
+
+    def publish(self, digest: Digest) -> None:
+        self._writer.publish(digest)
+        self._happening()
+
+
+def test_bytes_that_wait_for_their_row(shared: dict[str, Any], tmp_path: Path) -> None:
+    """Collection leaves them alone while their session lives, and takes them when it was cancelled."""
+    hub = Hub(HubSettings(str(tmp_path), **shared))
+    data, digest = b"announced", Digest(sha256(b"announced"))
+
+    def collect() -> None:
+        assert hub.collector.preview(-2, 1000).is_nothing
+        assert hub.collector.collect(-2, 1000).is_nothing
+
+    def push(happening: Callable[[Upload], Any]) -> None:
+        upload = hub.blobs.begin("a/b", None)
+        writer = hub.blobs.resume(upload)
+        writer.write(data)
+        hub.blobs.commit(upload, Interrupted(writer, lambda: happening(upload)), digest)
+        writer.close()
+
+    push(lambda upload: collect())
+    assert (hub.storage.size(digest), hub.blobs.size("a/b", digest)) == (9, 9)
+    assert hub.collector.collect(-2, 1000).blobs == 1
+    with pytest.raises(Refusal, match="unknown"):
+        push(hub.blobs.cancel)
+    assert hub.blobs.size("a/b", digest) is None
+    assert hub.collector.collect(-2, 1000).strays == 1
+    assert hub.storage.size(digest) is None
+    hub.close()
 
 
 def test_a_waiting_request_holds_nobody_up(pair: Pair) -> None:
