@@ -17,8 +17,8 @@ from moldar.builder.logs import StepLog
 from moldar.builder.ops import Stack, Workshop, identity_of, stack_of
 from moldar.builder.read_sets import ReadSets, TracedStep
 from moldar.builder.run_mounts import RunSettings, StepMounts
-from moldar.builder.solver import Inputs, Key, Record, StepContext
-from moldar.errors import HostTrouble, StepFailed
+from moldar.builder.solver import Cancelled, Inputs, Key, Record, StepContext
+from moldar.errors import MoldarError, StepFailed
 from moldar.image.layer_write import write_layer
 from moldar.image.model import Digest
 from moldar.sandbox.bundle import mount_targets, write_bundle
@@ -77,10 +77,15 @@ class RunRunner:
     ) -> tuple[Digest, int] | None:
         """Run the step over a view of the copied layers; None when the view broke down, so that nothing counts."""
         with self._settings.snapshots.prepare(traced.stack, traced.positions) as workspace:
-            failure: StepFailed | HostTrouble | OSError | None = None
+            failure: MoldarError | OSError | None = None
             try:
                 execute(workspace)
-            except (ProcessFailed, HostTrouble, OSError) as error:  # the last two also of whoever prepares the step
+            except Cancelled:
+                raise
+            except (
+                MoldarError,
+                OSError,
+            ) as error:  # the process, or preparing it: that looks there too
                 failure = error
             questions = workspace.questions()
             if workspace.has_views and questions is None:

@@ -8,12 +8,14 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from moldar.builder.cache import BuildCache
+from moldar.builder.copied_trees import StoredTrees
 from moldar.builder.executor import BuildExecutor, StepRunner
 from moldar.builder.explain import Explainer, images_of
 from moldar.builder.graph import CopyOp, ImageOp, RunOp, Vertex, WorkdirOp
 from moldar.builder.ops import CopyRunner, WorkdirRunner, Workshop, stack_of
 from moldar.builder.plan import ImageRequest, PlanOptions, ResolvedImage, finish, located, plan
 from moldar.builder.progress import EventSink, VertexCompleted, VertexLog, VertexStarted
+from moldar.builder.read_sets import ReadSets
 from moldar.builder.run import RunRunner
 from moldar.builder.run_mounts import RunSettings, StepSecrets
 from moldar.builder.solver import Result, StepContext, solve
@@ -35,6 +37,7 @@ from moldar.store.explanations import EvictionTable, InputTable
 from moldar.store.home import Home
 from moldar.store.layers import LayerTable
 from moldar.store.leases import Lease
+from moldar.store.read_sets import ReadSetTable
 from moldar.store.stat_index import StatIndex
 
 from .memory_executor import ListSink
@@ -81,6 +84,7 @@ class Bench:
         self.wrap: Callable[[EventSink], EventSink] = lambda events: events
         self.sink: EventSink = self.last
         self.pulled = 0
+        self.traced = False
         self.image = self._load(busybox)
 
     def _load(self, busybox: Path) -> ImageConfig:
@@ -162,9 +166,14 @@ class Bench:
         runners: Mapping[type, StepRunner] = {
             CopyOp: CopyRunner(shop),
             WorkdirOp: WorkdirRunner(shop),
-            RunOp: RunRunner(shop, settings),
+            RunOp: RunRunner(shop, settings, self._read_sets(shop)),
         }
         return runners.__getitem__
+
+    def _read_sets(self, shop: Workshop) -> ReadSets | None:
+        if not self.traced:
+            return None
+        return ReadSets(ReadSetTable(self.database), lambda key: None, StoredTrees(shop))
 
     # Looking at what happened
 
