@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from moldar.errors import NotFound
-from moldar.hub.access.accounts import AccessToken, Account, Accounts
+from moldar.hub.access.accounts import PERSON, AccessToken, Account, Accounts
 from moldar.hub.access.audit import COMMAND_LINE
 from moldar.hub.access.passwords import Passwords
 from moldar.hub.clock import system_clock
@@ -93,7 +93,7 @@ def collect_garbage(data: str, *, grace: int = DAY, dry_run: bool = False) -> Co
 
 def _account(accounts: Accounts, name: str) -> Account:
     account = accounts.find(name)
-    if account is None:
+    if account is None or account.kind != PERSON:
         raise NotFound(f"no user {name}")
     return account
 
