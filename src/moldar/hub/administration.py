@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from moldar.errors import NotFound, UserMistake
-from moldar.hub.access.accounts import AccessToken, Account, Accounts
+from moldar.hub.access.accounts import PERSON, AccessToken, Account, Accounts
 from moldar.hub.access.audit import COMMAND_LINE
 from moldar.hub.access.passwords import Passwords
 from moldar.hub.clock import system_clock
@@ -174,7 +174,7 @@ def check(data: Where, *, quick: bool = False) -> Checked:
 
 def _account(accounts: Accounts, name: str) -> Account:
     account = accounts.find(name)
-    if account is None:
+    if account is None or account.kind != PERSON:
         raise NotFound(f"no user {name}")
     return account
 

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.expected_conditions import staleness_of
 from selenium.webdriver.support.ui import Select, WebDriverWait
 from tests.unit.hub.hubs import PASSWORD, Client, Running
 from tests.unit.hub.layers import push_layers, tar
@@ -37,12 +39,20 @@ class Person:
             found = [e for e in driver.find_elements(By.CSS_SELECTOR, css) if text in e.text]
             return found[0] if found else None
 
-        return WebDriverWait(self.driver, 60).until(look, f"{css} with {text!r} in {self.driver.page_source[:3000]}")
+        return WebDriverWait(self.driver, 60, ignored_exceptions=[StaleElementReferenceException]).until(
+            look, f"{css} with {text!r} in {self.driver.page_source[:3000]}"
+        )
 
     def clicks(self, css: str, text: str = "") -> None:
         element = self.sees(css, text)
         self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
         element.click()
+
+    def follows(self, css: str, text: str = "") -> None:
+        """Clicks what leads to another page, and waits until that is there."""
+        page = self.sees("html")
+        self.clicks(css, text)
+        WebDriverWait(self.driver, 60).until(staleness_of(page))
 
     def types(self, name: str, text: str) -> None:
         self.sees(f"main [name={name}]:not([type=hidden])").send_keys(text)
@@ -51,16 +61,16 @@ class Person:
         self.goes_to("/sign-up")
         self.types("name", name)
         self.types("password", PASSWORD)
-        self.clicks("main button")
+        self.follows("main button")
         self.sees(".who a", name)
 
     def signs_in(self, name: str) -> None:
-        self.clicks(".who button", "Sign out")
+        self.follows(".who button", "Sign out")
         self.sees(".who a", "Sign in")
         self.goes_to("/sign-in")
         self.types("name", name)
         self.types("password", PASSWORD)
-        self.clicks("main button")
+        self.follows("main button")
         self.sees(".who a", name)
 
     def chooses(self, name: str, option: str) -> None:
@@ -135,51 +145,51 @@ def test_from_sign_up_to_deleting_a_tag(hub: Running, person: Person) -> None:
 
 def test_an_organisation_from_its_making_to_a_members_push(hub: Running, person: Person) -> None:
     person.signs_up("eve")
-    person.clicks(".who button", "Sign out")
+    person.follows(".who button", "Sign out")
     person.sees(".who a", "Sign in")
     person.signs_up("dana")
 
-    person.clicks(".who a", "Settings")
-    person.clicks(".sections a", "Organisations")
+    person.follows(".who a", "Settings")
+    person.follows(".sections a", "Organisations")
     person.types("name", "acme")
-    person.clicks("main button", "Create organisation")
+    person.follows("main button", "Create organisation")
     person.sees(".rows", "dana")
     person.types("name", "eve")
-    person.clicks("main button", "Invite")
+    person.follows("main button", "Invite")
     person.sees(".badge", "invited")
     person.is_as_wide_as_the_phone()
 
     with hub.client("eve") as client:
         assert client.post("/v2/acme/app/blobs/uploads/").status_code == 403
     person.signs_in("eve")
-    person.clicks(".who a", "1 invitation")
-    person.clicks("main button", "Accept")
+    person.follows(".who a", "1 invitation")
+    person.follows("main button", "Accept")
     person.sees(".rows a", "acme")
 
     person.signs_in("dana")
-    person.clicks(".tabs a", "acme")
-    person.clicks("main a.button", "Settings")
-    person.clicks(".sections a", "Teams and roles")
+    person.follows(".tabs a", "acme")
+    person.follows("main a.button", "Settings")
+    person.follows(".sections a", "Teams and roles")
     _makes_a_team(person)
 
     with hub.client("eve") as client:
         client.push_image("acme/app", "v1")
         assert client.delete("/v2/acme/app/manifests/v1").status_code == 403
 
-    person.clicks(".sections a", "Audit log")
+    person.follows(".sections a", "Audit log")
     person.sees(".audit li:first-child", "eve pushed acme/app")
     person.sees(".audit", "dana gave a role in acme/*")
     person.chooses("action", "joined")
-    person.clicks("main button", "Filter")
+    person.follows("main button", "Filter")
     person.sees(".audit li:first-child", "eve joined acme")
     assert "pushed" not in person.sees(".audit").text
     person.is_as_wide_as_the_phone()
 
     person.goes_to("/settings/repository/acme/app")
-    person.clicks("main button", "Make private")
+    person.follows("main button", "Make private")
     person.sees(".badge", "Private")
     person.types("confirm", "acme/app")
-    person.clicks("main button", "Delete repository")
+    person.follows("main button", "Delete repository")
     person.sees("h1", "acme")
     person.sees(".empty", "No repositories yet")
     assert person.complaints() == []
@@ -188,12 +198,12 @@ def test_an_organisation_from_its_making_to_a_members_push(hub: Running, person:
 def _makes_a_team(person: Person) -> None:
     """With eve in it, who may write everywhere in acme."""
     person.types("team", "developers")
-    person.clicks("main button", "Create team")
+    person.follows("main button", "Create team")
     person.chooses("member", "eve")
-    person.clicks("main button", "Add")
+    person.follows("main button", "Add")
     person.sees(".pill a", "eve")
     person.chooses("who", "developers")
     person.chooses("level", "write")
-    person.clicks("main button", "Give role")
+    person.follows("main button", "Give role")
     person.sees(".facts", "write")
     person.is_as_wide_as_the_phone()

@@ -3,6 +3,7 @@
 import pytest
 
 from moldar.errors import NotFound
+from moldar.hub import administration
 from moldar.hub.access.accounts import Account, InvalidAccount, InvalidToken, OnlyOwner
 from moldar.hub.access.decisions import PULL, PUSH, Membership, Role, decide
 from moldar.hub.access.organisations import OWNED_LIMIT, MemberRefused
@@ -59,6 +60,8 @@ def test_nobody_signs_in_as_an_organisation_or_a_robot(hub: Hub, acme: Account) 
             hub.accounts.set_password(name, PASSWORD)
         with pytest.raises(NotFound):
             hub.accounts.set_disabled(name, True)
+        with pytest.raises(NotFound):
+            administration.create_token(hub.settings.data, name, "more")
     assert [account.name for account in hub.accounts.list_all()] == ["alice"]
 
 
