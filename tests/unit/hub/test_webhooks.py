@@ -331,6 +331,15 @@ def test_what_other_sides_do_is_told_in_words(receiver: Receiver) -> None:
     assert outcome("http://nowhere.invalid/") == "no such host"
 
 
+def test_a_certificate_that_nobody_vouches_for(tmp_path: Path) -> None:
+    running = Running(str(tmp_path / "data"), tmp_path / "log", tls_self_signed=True)
+    try:
+        outcome = asyncio.run(send(Letter(f"{running.url}/", "s", "push", "key", b"{}"), ALLOWED, 5))
+        assert outcome.error.startswith("certificate not trusted")
+    finally:
+        assert running.stop() == 0
+
+
 @pytest.mark.parametrize(
     "url",
     [

@@ -75,7 +75,7 @@ def _described(operation: Operation) -> dict[str, Any]:
     if operation.body is not None:
         described["requestBody"] = {"required": True, "content": {JSON: {"schema": operation.body}}}
     if operation.takes_text:
-        content = {"text/markdown": {"schema": {"type": "string"}}}
+        content: dict[str, Any] = {"text/markdown": {}}
         described["requestBody"] = {"required": True, "content": content}
     return described
 

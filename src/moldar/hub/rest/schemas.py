@@ -13,6 +13,7 @@ NO_CONTROLS = r"^[^\u0000-\u001f\u007f]*$"
 _NAME = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 REPOSITORY = rf"^{_NAME}(/{_NAME})*$"
 PATTERN = rf"^(\*|{_NAME}(/{_NAME})*(/\*)?)$"
+PLACE = rf"^{_NAME}(/\*|(/{_NAME})*)$"
 
 BOOLEAN: Schema = {"type": "boolean"}
 INTEGER: Schema = {"type": "integer", "minimum": 0}
@@ -168,7 +169,7 @@ NEW_TOKEN = change(
 NEW_WEBHOOK = change(
     "place",
     "url",
-    place={"type": "string", "pattern": PATTERN, "maxLength": 255},
+    place={"type": "string", "pattern": PLACE, "maxLength": 255},
     url=_URL,
     events=EVENT_LIST,
     secret=_SECRET,

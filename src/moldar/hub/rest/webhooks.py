@@ -27,7 +27,7 @@ class WebhookOperations:
 
     def operations(self) -> tuple[Operation, ...]:
         hook, sent = reference("Webhook"), {202: reference("Sent")}
-        place = {"place": {"type": "string", "pattern": schemas.PATTERN, "maxLength": 255}}
+        place = {"place": {"type": "string", "pattern": schemas.PLACE, "maxLength": 255}}
         return (
             Operation(
                 *("GET", _ALL, "listWebhooks", "Webhooks that one may manage", self.list),
@@ -107,12 +107,12 @@ class WebhookOperations:
         return hook
 
     def _check_place(self, call: Call, place: str) -> None:
-        if not place.endswith("*"):  # whether a repository is there, only for who may see it
+        if not place.endswith("/*"):  # whether a repository is there, only for who may see it
             where, _ = self._hub.repositories.place(place)
             verdict = decide(call.principal, PULL, where, self._hub.policy)
             if verdict is not Verdict.ALLOWED:
                 raise refusal(verdict, call.principal)
-        if place == "*" or not may_configure(call.principal, place):
+        if not may_configure(call.principal, place):
             raise Refusal("DENIED")
 
 
