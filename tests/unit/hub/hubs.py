@@ -24,10 +24,11 @@ INDEX = "application/vnd.oci.image.index.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 SERVE = """
-import json, sys
+import json, os, sys
 from moldar.hub.server import serve
 from moldar.hub.settings import HubSettings
 serve(HubSettings(**json.loads(sys.argv[1])))
+os._exit(0)  # as the program ends: a thread of the server's may still want the interpreter
 """
 
 

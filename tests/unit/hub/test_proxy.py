@@ -157,6 +157,41 @@ def test_a_fetch_goes_on_without_its_client(server: Running, line: Line, start: 
     assert line.count("GET", layer) == 1
 
 
+def test_a_kill_while_a_blob_comes_in(server: Running, line: Line, start: Start, name: str) -> None:
+    _, layer, data = push(server, name, 4_000_000)
+    hub = start(line)
+    line.trouble, line.only = "slow", layer
+    with httpx.stream("GET", f"{hub.url}/v2/up.test/{name}/blobs/{layer}", timeout=30) as answer:
+        next(answer.iter_raw())
+        hub.process.kill()
+        hub.process.wait()
+    assert not _kept(hub, layer)
+    again = Running(hub.data, hub.log.with_name("again"), proxies=[f"up.test={line.url}"])
+    assert httpx.get(f"{again.url}/v2/up.test/{name}/blobs/{layer}", timeout=30).content == data
+    assert again.stop() == 0
+    hub.process.returncode = 0  # so that nobody complains of the kill
+
+
+def test_a_full_disk(server: Running, line: Line, name: str, tmp_path: Path) -> None:
+    _, large, _ = push(server, name, 20_000_000)
+    _, small, data = push(server, name, tag="small")
+    target = tmp_path / "disk"
+    target.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "small", str(target)], check=True)
+    try:
+        hub = Running(str(target / "data"), tmp_path / "log", proxies=[f"up.test={line.url}"])
+        with hub.client() as client:
+            with pytest.raises(httpx.RemoteProtocolError):
+                client.get(f"/v2/up.test/{name}/blobs/{large}")
+            late = client.get(f"/v2/up.test/{name}/blobs/{large}", headers={"Range": "bytes=0-1"})
+            assert late.status_code == 507
+            assert client.get(f"/v2/up.test/{name}/blobs/{small}").content == data
+            assert os.listdir(target / "data" / "uploads") == []
+        assert hub.stop() == 0
+    finally:
+        subprocess.run(["umount", str(target)], check=True)
+
+
 def test_a_tag_is_asked_for_again(server: Running, line: Line, start: Start, name: str) -> None:
     first, _, _ = push(server, name)
     hub = start(line, proxy_fresh=1)
