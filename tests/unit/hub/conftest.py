@@ -28,6 +28,7 @@ EITHER = (
     "garbage",
     "pages",
     "readmes",
+    "schema",
     "tokens",
 )
 """The tests that meet hubs on SQLite and files, and hubs on PostgreSQL and S3; the others meet the first only."""

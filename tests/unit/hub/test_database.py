@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,14 @@ import pytest
 from sqlalchemy import insert, select
 
 from moldar.errors import HostTrouble
+from moldar.hub.data.connecting import connect
 from moldar.hub.data.remembering import Remembered
 from moldar.hub.data.schema import BLOBS
+from moldar.hub.registry.repositories import Audience
 from moldar.hub.services import Hub, open_database
 from moldar.hub.settings import HubSettings, parse_listen
+
+from .hubs import wait_for
 
 ROW = {"digest": "sha256:" + "0" * 64, "size": 1, "created": 1}
 
@@ -57,6 +62,43 @@ def test_answers_are_remembered_until_something_changes() -> None:
     for name in "xyz":
         answers.put(name, name, answers.current())
     assert [answers.get(name) for name in "xyz"] == [None, "y", "z"]
+
+
+@pytest.mark.parametrize(("first", "second"), [(True, True), (True, False), (False, True)])
+def test_writers_take_turns(hub: Hub, first: bool, second: bool) -> None:
+    """Also those that need not be alone, when one of the two is."""
+    done = threading.Event()
+
+    def write() -> None:
+        with hub.database.writing(alone=second) as connection:
+            assert len(connection.execute(select(BLOBS)).all()) == 1  # sees what the other one wrote
+        done.set()
+
+    thread = threading.Thread(target=write)
+    with hub.database.writing(alone=first) as connection:
+        connection.execute(insert(BLOBS).values(ROW))
+        thread.start()
+        assert not done.wait(0.2)
+    thread.join()
+    assert done.is_set()
+
+
+def test_holds(hub: Hub) -> None:
+    other = connect(hub.database.url)
+    assert hub.database.try_hold("one")
+    assert not hub.database.try_hold("one")
+    assert other.try_hold("two")
+    if hub.database.is_remote:  # on SQLite one process has all uploads
+        assert not other.try_hold("one")
+    hub.database.let_go("one")
+    assert hub.database.try_hold("one")
+    other.close()
+    wait_for(lambda: hub.database.try_hold("two") or not hub.database.is_remote)
+
+
+def test_text_that_postgres_cannot_keep(hub: Hub) -> None:
+    assert hub.accounts.find("a\0b") is None
+    assert hub.repositories.names(Audience(everything=True), last="\0") == []
 
 
 def test_two_openings_upgrade_once(tmp_path: Path, either: dict[str, Any]) -> None:

@@ -47,7 +47,7 @@ def browser(hub: Running) -> Iterator[httpx.Client]:
 
 
 def test_from_adding_to_deleting(hub: Running, browser: httpx.Client, receiver: Receiver) -> None:
-    assert f"{HERE}?place=alice/app" in browser.get("/r/alice/app").text
+    assert f"{HERE}?place=alice/app" in browser.get("/settings/repository/alice/app").text
     assert 'value="alice/app"' in browser.get(f"{HERE}?place=alice/app").text
     url = f"{receiver.url}/<hook>".replace("<", "%3C").replace(">", "%3E")
     made = submit(browser, HERE, place="alice/app", url=url, events=["push", "delete"])

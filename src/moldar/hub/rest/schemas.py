@@ -146,6 +146,8 @@ SCHEMAS: dict[str, Schema] = {
         blobs=INTEGER,
         size=INTEGER,
         strays=INTEGER,
+        tags=INTEGER,
+        manifests=INTEGER,
         seconds={"type": "number"},
         dry_run=BOOLEAN,
     ),
