@@ -82,10 +82,7 @@ class RunRunner:
                 execute(workspace)
             except Cancelled:
                 raise
-            except (
-                MoldarError,
-                OSError,
-            ) as error:  # the process, or preparing it: that looks there too
+            except (MoldarError, OSError) as error:  # not only of the process: preparing it looks there too
                 failure = error
             questions = workspace.questions()
             if workspace.has_views and questions is None:
