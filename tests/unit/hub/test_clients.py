@@ -1,9 +1,10 @@
-"""Clients that others wrote: skopeo, podman, buildah, umoci's images, curl."""
+"""Clients that others wrote: skopeo, podman, buildah, umoci's images, oras, curl."""
 
 import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -114,6 +115,43 @@ def test_podman_and_buildah(server: Running, layout: str, tmp_path: Path, progra
         assert "invalid username/password" in denied
     finally:
         shutil.rmtree(root, ignore_errors=True)
+
+
+ORAS = """
+import sys
+import oras.client
+host, user, secret, directory = sys.argv[1:]
+client = oras.client.OrasClient(hostname=host, insecure=True, auth_backend=sys.stdin.readline().strip())
+client.auth.set_basic_auth(user, secret)
+name = f"{host}/alice/artifacts"
+manifest = {"org.example.kind": "notes"}
+for chunked, tag in ((False, "whole"), (True, "chunked")):
+    answer = client.push(
+        target=f"{name}:{tag}", files=[f"{directory}/notes.txt:text/plain"], manifest_annotations=manifest,
+        disable_path_validation=True, do_chunked=chunked, chunk_size=7,
+    )
+    assert answer.status_code == 201, answer.text
+    client.pull(target=f"{name}:{tag}", outdir=f"{directory}/{tag}")
+print(*sorted(client.get_tags(name)))
+"""
+
+
+@pytest.mark.parametrize("backend", ["basic", "token"])
+def test_oras(server: Running, tmp_path: Path, backend: str) -> None:
+    """An artifact with its own media type and annotations, in one piece and in chunks, by either way to sign in."""
+    _, secret = administration.create_token(server.where, "alice", "oras", actions=("pull", "push"))
+    (tmp_path / "notes.txt").write_text("kept in a registry\n")
+    words = [sys.executable, "-c", ORAS, server.host, "alice", secret, str(tmp_path)]
+    done = subprocess.run(words, input=f"{backend}\n", capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "chunked whole"
+    for tag in ("whole", "chunked"):
+        (found,) = (tmp_path / tag).rglob("notes.txt")
+        assert found.read_text() == "kept in a registry\n"
+    with server.client("alice") as alice:
+        document = alice.get("/v2/alice/artifacts/manifests/whole").json()
+    assert document["annotations"] == {"org.example.kind": "notes"}
+    assert document["layers"][0]["mediaType"] == "text/plain"
 
 
 def test_curl_without_a_token(server: Running, tmp_path: Path) -> None:
