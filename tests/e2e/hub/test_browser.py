@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.expected_conditions import staleness_of
 from selenium.webdriver.support.ui import Select, WebDriverWait
 from tests.unit.hub.hubs import PASSWORD, Client, Running
 from tests.unit.hub.layers import push_layers, tar
@@ -39,7 +38,7 @@ class Person:
             found = [e for e in driver.find_elements(By.CSS_SELECTOR, css) if text in e.text]
             return found[0] if found else None
 
-        return WebDriverWait(self.driver, 60, ignored_exceptions=[StaleElementReferenceException]).until(
+        return WebDriverWait(self.driver, 60, ignored_exceptions=[WebDriverException]).until(
             look, f"{css} with {text!r} in {self.driver.page_source[:3000]}"
         )
 
@@ -52,7 +51,7 @@ class Person:
         """Clicks what leads to another page, and waits until that is there."""
         page = self.sees("html")
         self.clicks(css, text)
-        WebDriverWait(self.driver, 60).until(staleness_of(page))
+        WebDriverWait(self.driver, 60).until(lambda _: is_gone(page))
 
     def types(self, name: str, text: str) -> None:
         self.sees(f"main [name={name}]:not([type=hidden])").send_keys(text)
@@ -83,6 +82,15 @@ class Person:
     def complaints(self) -> list[str]:
         """What the browser's console says of the page: blocked by the policy, missing, broken."""
         return [entry["message"] for entry in self.driver.get_log("browser")]
+
+
+def is_gone(element: WebElement) -> bool:
+    """The driver has several errors for an element whose page is no longer there."""
+    try:
+        element.is_enabled()
+    except WebDriverException:
+        return True
+    return False
 
 
 @pytest.fixture

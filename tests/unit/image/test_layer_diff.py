@@ -136,4 +136,4 @@ def test_no_descriptors_leak(tmp_path: Path) -> None:
     next(walk)
     next(walk)
     walk.close()  # type: ignore[attr-defined]
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before  # what others left open may be closed meanwhile
