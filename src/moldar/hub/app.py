@@ -47,12 +47,15 @@ class HubApp:
         routes = web_routes(hub, authenticator)
         self._pages = Starlette(routes=routes, lifespan=_lifespan(hub, self._api), exception_handlers=_HANDLERS)
         self._metrics = hub.metrics
+        self._silence = hub.settings.body_silence
         self._patterns = {route.endpoint: route.path for route in routes if isinstance(route, Route)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._pages(scope, receive, send)
             return
+        if scope["method"] not in ("GET", "HEAD"):
+            receive = _while_it_speaks(receive, self._silence)
         path = scope["path"]
         if path.startswith("/v2/") or path == "/v2":
             await self._api(scope, receive, send)
@@ -99,6 +102,19 @@ class HubApp:
             _LOG.error("%s: %s", scope.get("path", ""), "".join(traceback.format_exception(error)))
         finally:
             scope[ROUTE] = self._patterns.get(scope["endpoint"], "other") if "endpoint" in scope else "other"
+
+
+def _while_it_speaks(receive: Receive, seconds: float) -> Receive:
+    """`receive`, for which a client is gone that says nothing for `seconds`: connections are not held for ever."""
+
+    async def receiving() -> MutableMapping[str, Any]:
+        try:
+            async with asyncio.timeout(seconds):
+                return await receive()
+        except TimeoutError:
+            return {"type": "http.disconnect"}
+
+    return receiving
 
 
 async def _try_again(_request: Request, error: Exception) -> Response:

@@ -23,7 +23,8 @@ class HubSettings:
     empty for `data`; `redirect_blobs`: who pulls a blob is sent to the storage, where it can serve by itself.
     `external_url`: how clients reach the hub when it stands behind a proxy (`https://hub.example.org`), whose
     X-Forwarded-For is then believed; empty means that the Host header of each request says it. `upload_patience`:
-    how long a request waits for an earlier one of the same upload. `allow_sparse`: a manifest may refer to blobs and
+    how long a request waits for an earlier one of the same upload. `body_silence`: how long a client may say nothing
+    in the middle of a request before it counts as gone. `allow_sparse`: a manifest may refer to blobs and
     manifests that its repository does not hold. `tls_certificate` and `tls_key` are PEM files.
     `metrics`: who may read /metrics: "local" (programs on this machine, and administrators), "token"
     (administrators), "public" (anyone), "off".
@@ -69,6 +70,7 @@ class HubSettings:
     session_lifetime: int = 30 * 24 * 3600
     upload_lifetime: int = 7 * 24 * 3600
     upload_patience: float = 5
+    body_silence: float = 60
     tls_certificate: str = ""
     tls_key: str = ""
     tls_self_signed: bool = False

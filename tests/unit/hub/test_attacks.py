@@ -3,6 +3,7 @@
 import os
 import socket
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
@@ -169,3 +170,32 @@ def test_our_own_mistakes_are_logged_and_not_shown(tmp_path: Path) -> None:
     finally:
         running.stop()
     assert running.log.read_text().count("no such table") >= 3
+
+
+def test_slow_uploads_keep_nobody_out_and_end(tmp_path: Path) -> None:
+    """A hundred clients begin an upload and fall silent; others are served, a slow one that goes on is, too."""
+    running = Running(str(tmp_path / "data"), tmp_path / "log", allow_anonymous_push=True, body_silence=1.5)
+    host, port = running.host.split(":")
+    with running.client() as client:
+        places = [client.post("/v2/slow/app/blobs/uploads/").headers["location"] for _ in range(101)]
+        head = "PATCH {} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc"
+        sockets = [socket.create_connection((host, int(port)), timeout=30) for _ in places]
+        for place, connection in zip(places, sockets, strict=True):
+            connection.sendall(head.format(place).encode())
+        *silent, slow = sockets
+        began = time.monotonic()
+        client.push_image("slow/other", "latest")
+        assert client.get("/v2/slow/other/manifests/latest").status_code == 200
+        assert time.monotonic() - began < 10
+        for letter in b"defghi":
+            time.sleep(0.5)
+            slow.sendall(bytes([letter]))
+        assert slow.recv(100).startswith(b"HTTP/1.1 202")
+        for connection in silent:
+            assert connection.recv(100).startswith(b"HTTP/1.1 400")
+            connection.close()
+        slow.close()
+        assert client.put(places[-1], params={"digest": sha256(b"abcdefghi")}).status_code == 201
+        assert client.get(places[0]).headers["range"] == "0-2"  # what came stays: the client may go on
+        assert client.patch(places[0], content=b"defghi").status_code == 202
+    assert running.stop() == 0
