@@ -107,12 +107,17 @@ class Explainer:
         parts = [known for known in map(_parts, rows) if known is not None]
         now = dict(key.parts)
 
-        def nearness(before: Mapping[str, str]) -> tuple[int, bool, bool]:
-            digests = (digest for name in (COPIED, MOUNTS) for digest in _digests(before.get(name, "")))
-            listed = any(self._inputs.get(digest, "files") is not None for digest in digests)
-            return likeness(before, now), before.get(BELOW) == now.get(BELOW), listed
+        def nearness(before: Mapping[str, str]) -> tuple[int, bool]:
+            return likeness(before, now), before.get(BELOW) == now.get(BELOW)
 
-        return max(parts, key=nearness, default=None)
+        best = max(map(nearness, parts), default=None)
+        nearest = [known for known in parts if nearness(known) == best]
+        return next(filter(self._is_listed, nearest), nearest[0] if nearest else None)
+
+    def _is_listed(self, parts: Mapping[str, str]) -> bool:
+        """Whether it is known which files a record was made of."""
+        digests = (digest for name in (COPIED, MOUNTS) for digest in _digests(parts.get(name, "")))
+        return any(self._inputs.get(digest, "files") is not None for digest in digests)
 
     # What digests stand for
 
