@@ -9,13 +9,12 @@ import stat
 from collections.abc import Iterator
 
 from moldar.errors import HostTrouble, Unsupported
-from moldar.image.layer_entry import OPAQUE_WHITEOUT, WHITEOUT_PREFIX, LayerEntry
+from moldar.image.layer_entry import OPAQUE_WHITEOUT, OVERLAY_XATTRS, WHITEOUT_PREFIX, LayerEntry
 from moldar.image.layer_write import Opener
 
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")
-_OVERLAY = ("trusted.overlay.", "user.overlay.")
 _DEPENDENT = (".redirect", ".metacopy")
 _HOST_ONLY = frozenset({"security.selinux", "security.ima", "security.evm", "system.nfs4_acl"})
 """Attributes that mean something on this host only."""
@@ -159,7 +158,7 @@ def _xattrs(target: int | str, path: str) -> tuple[tuple[tuple[str, bytes], ...]
     for name in sorted(names):
         if name in _OPAQUE:
             opaque = opaque or os.getxattr(target, name, follow_symlinks=follow) == b"y"
-        elif name.startswith(_OVERLAY):
+        elif name.startswith(OVERLAY_XATTRS):
             if name.endswith(_DEPENDENT):
                 raise DependentUpper(path, name)
         elif name not in _HOST_ONLY:

@@ -1,6 +1,6 @@
 """One member of a layer, and the names that the OCI layer format gives a meaning (image-spec 1.1, layer.md)."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from moldar.errors import CorruptData
 
@@ -9,6 +9,8 @@ OPAQUE_WHITEOUT = ".wh..wh..opq"
 META_PREFIX = ".wh..wh."
 OVERLAY_OPAQUE = "trusted.overlay.opaque"
 OVERLAY_XATTRS = ("trusted.overlay.", "user.overlay.")
+Whiteouts = Literal["overlay", "apply"]
+"""How an unpacked layer says that names are gone: by overlayfs's marks, or by not having them."""
 KINDS = ("file", "dir", "symlink", "link", "fifo", "char", "block")
 
 

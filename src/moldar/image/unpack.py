@@ -22,12 +22,11 @@ from moldar.image.layer_entry import (
     BadLayer,
     LayerEntry,
     NeedsParents,
+    Whiteouts,
     is_metadata,
 )
 from moldar.image.layer_read import Content, Readable, read_entries
 from moldar.image.rooted import NotThere, RootedDirectory, remove
-
-Whiteouts = Literal["overlay", "apply"]
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK = 1 << 20
@@ -85,7 +84,8 @@ class _Unpacker:
         self.entries = self.size = self.skipped = 0
 
     def add(self, entry: LayerEntry, content: Content | None) -> None:
-        """Makes one member; BadLayer, NeedsParents, HostTrouble."""
+        """Makes one member; BadLayer, NeedsParents,
+        Whiteouts, HostTrouble."""
         self.entries += 1
         path = entry.path
         parent, _, name = path.rpartition("/")

@@ -7,10 +7,8 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 
+from moldar.image.layer_entry import OVERLAY_OPAQUE, OVERLAY_XATTRS
 from moldar.sandbox.snapshots import Change
-
-_OVERLAY = ("trusted.overlay.", "user.overlay.")
-_OPAQUE = "trusted.overlay.opaque"
 
 
 def without_unchanged(
@@ -37,7 +35,7 @@ def without_unchanged(
 
 def _as_before(path: str, upper: str, lowers: Sequence[str]) -> bool:
     now = os.lstat(f"{upper}/{path}")
-    if _OPAQUE in os.listxattr(f"{upper}/{path}", follow_symlinks=False):
+    if OVERLAY_OPAQUE in os.listxattr(f"{upper}/{path}", follow_symlinks=False):
         return False
     for lower in reversed(lowers):
         before = _lstat(f"{lower}/{path}")
@@ -64,5 +62,5 @@ def _xattrs(path: str) -> dict[str, bytes]:
     return {
         name: os.getxattr(path, name, follow_symlinks=False)
         for name in os.listxattr(path, follow_symlinks=False)
-        if not name.startswith(_OVERLAY)
+        if not name.startswith(OVERLAY_XATTRS)
     }

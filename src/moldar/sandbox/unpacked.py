@@ -1,14 +1,14 @@
 """Where unpacked layers lie, for whoever only looks at them: no mounts, no processes, little to import."""
 
 import os
-from typing import Literal, Protocol
+from typing import Protocol
 
 from moldar.errors import HostTrouble
+from moldar.image.layer_entry import Whiteouts
 from moldar.image.model import Digest, chain_ids
 from moldar.sandbox.remembered import recall
 
 Stack = tuple[Digest, ...]
-Whiteouts = Literal["overlay", "apply"]
 
 
 class MissingSnapshot(HostTrouble):

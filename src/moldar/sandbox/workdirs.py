@@ -14,6 +14,7 @@ from contextlib import suppress
 from functools import partial
 
 from moldar.errors import HostTrouble
+from moldar.image.layer_entry import OVERLAY_XATTRS
 from moldar.sandbox.mounts import MNT_DETACH, unmount
 from moldar.sandbox.snapshots import SnapshotTable
 
@@ -157,7 +158,7 @@ def copy_attributes(source: str, target: str) -> None:
     os.chown(target, status.st_uid, status.st_gid)
     os.chmod(target, stat.S_IMODE(status.st_mode))
     for name in os.listxattr(source):
-        if not name.startswith(("trusted.overlay.", "user.overlay.")):
+        if not name.startswith(OVERLAY_XATTRS):
             os.setxattr(target, name, os.getxattr(source, name))
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from moldar.errors import CorruptData
-from moldar.image.layer_entry import BadLayer, LayerEntry, NeedsParents
+from moldar.image.layer_entry import BadLayer, LayerEntry, NeedsParents, Whiteouts
 from moldar.image.layer_write import LayerWriter
-from moldar.image.unpack import UnpackResult, Whiteouts, unpack
+from moldar.image.unpack import UnpackResult, unpack
 
 Member = tuple[LayerEntry, bytes]
 

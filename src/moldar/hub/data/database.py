@@ -10,7 +10,9 @@ from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult
+from sqlalchemy import Connection, CursorResult, Table
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from moldar.errors import HostTrouble
 
@@ -67,6 +69,11 @@ class Database(ABC):
     def let_go(self, name: str) -> None:
         with self._holding:
             self._held.discard(name)
+
+
+def inserting(connection: Connection, table: Table) -> Any:
+    """An INSERT that may say what to do about a row that is there (`on_conflict_…`): each dialect has its own."""
+    return (postgresql_insert if connection.dialect.name == "postgresql" else sqlite_insert)(table)
 
 
 def new_id(result: CursorResult[Any]) -> int:

@@ -11,14 +11,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, delete, exists, func, insert, select, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from moldar.errors import NotFound
 from moldar.hub.access import audit
 from moldar.hub.access.audit import Actor, record
 from moldar.hub.clock import Clock
-from moldar.hub.data.database import Database
+from moldar.hub.data.database import Database, inserting
 from moldar.hub.data.schema import BLOBS, MANIFEST_REFERENCES, REPOSITORIES, REPOSITORY_BLOBS, UPLOADS
 from moldar.hub.refusals import Refusal
 from moldar.hub.registry.repositories import Repositories, repository_id
@@ -221,10 +219,11 @@ class Blobs:
     def _link(self, connection: Connection, repository: str, digest: Digest, size: int) -> None:
         now = self._clock()
         number = self._repositories.ensure(connection, repository)
-        ignoring = postgresql_insert if connection.dialect.name == "postgresql" else sqlite_insert
-        connection.execute(ignoring(BLOBS).values(digest=digest, size=size, created=now).on_conflict_do_nothing())
         connection.execute(
-            ignoring(REPOSITORY_BLOBS)
+            inserting(connection, BLOBS).values(digest=digest, size=size, created=now).on_conflict_do_nothing()
+        )
+        connection.execute(
+            inserting(connection, REPOSITORY_BLOBS)
             .values(repository_id=number, digest=digest, created=now)
             .on_conflict_do_update(index_elements=["repository_id", "digest"], set_={"created": now})
         )

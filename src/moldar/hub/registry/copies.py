@@ -8,11 +8,9 @@ import threading
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, func, select, tuple_
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from moldar.hub.clock import Clock
-from moldar.hub.data.database import Database
+from moldar.hub.data.database import Database, inserting
 from moldar.hub.data.schema import CACHED_REPOSITORIES, MANIFEST_USE, MANIFESTS
 from moldar.hub.registry.blobs import Blobs
 from moldar.hub.registry.events import Outbox
@@ -38,8 +36,7 @@ class Copies:
         """Notes that `repository` holds copies of what `upstream` has; makes it when missing."""
         with self._database.writing(durable=False) as connection:
             number = self._repositories.ensure(connection, repository)
-            insert = postgresql_insert if connection.dialect.name == "postgresql" else sqlite_insert
-            row = insert(CACHED_REPOSITORIES).values(repository_id=number, upstream=upstream)
+            row = inserting(connection, CACHED_REPOSITORIES).values(repository_id=number, upstream=upstream)
             connection.execute(row.on_conflict_do_nothing())
 
     def forget(self, keep: int, stopping: threading.Event | None = None) -> int:

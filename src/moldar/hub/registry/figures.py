@@ -11,11 +11,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from sqlalchemy import BigInteger, Connection, delete, func, literal, select
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from moldar.hub.clock import Clock
-from moldar.hub.data.database import Database
+from moldar.hub.data.database import Database, inserting
 from moldar.hub.data.schema import MANIFEST_USE, MANIFESTS, PULLS, REPOSITORIES, STARS
 
 DAY = 24 * 3600
@@ -94,18 +92,16 @@ class Figures:
                 condition = (STARS.c.repository_id == repository_id) & (STARS.c.account_id == account_id)
                 connection.execute(delete(STARS).where(condition))
                 return
-            insert = postgresql_insert if connection.dialect.name == "postgresql" else sqlite_insert
             row = {"repository_id": repository_id, "account_id": account_id, "created": self._clock()}
-            connection.execute(insert(STARS).values(row).on_conflict_do_nothing())
+            connection.execute(inserting(connection, STARS).values(row).on_conflict_do_nothing())
 
     def _write(self, pending: Counter[tuple[str, int]], used: dict[tuple[str, str], int]) -> None:
         with self._database.writing(durable=False) as connection:
-            insert = postgresql_insert if connection.dialect.name == "postgresql" else sqlite_insert
             for (name, day), count in sorted(pending.items()):
                 number = connection.execute(select(REPOSITORIES.c.id).where(REPOSITORIES.c.name == name)).scalar()
                 if number is None:
                     continue
-                row = insert(PULLS).values(repository_id=number, day=day, count=count)
+                row = inserting(connection, PULLS).values(repository_id=number, day=day, count=count)
                 connection.execute(
                     row.on_conflict_do_update(
                         index_elements=["repository_id", "day"], set_={"count": PULLS.c.count + count}
@@ -117,11 +113,10 @@ class Figures:
 
 def _note_use(connection: Connection, name: str, digest: str, moment: int) -> None:
     """Writes when a manifest was pulled, if it is still there."""
-    insert = postgresql_insert if connection.dialect.name == "postgresql" else sqlite_insert
     manifest = (
         select(MANIFESTS.c.repository_id, MANIFESTS.c.digest, literal(moment, BigInteger))
         .join(REPOSITORIES, REPOSITORIES.c.id == MANIFESTS.c.repository_id)
         .where(REPOSITORIES.c.name == name, MANIFESTS.c.digest == digest)
     )
-    row = insert(MANIFEST_USE).from_select(["repository_id", "digest", "pulled"], manifest)
+    row = inserting(connection, MANIFEST_USE).from_select(["repository_id", "digest", "pulled"], manifest)
     connection.execute(row.on_conflict_do_update(index_elements=["repository_id", "digest"], set_={"pulled": moment}))

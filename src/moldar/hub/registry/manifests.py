@@ -10,14 +10,12 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, delete, select, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from moldar.errors import CorruptData
 from moldar.hub.access import audit
 from moldar.hub.access.audit import Actor, record
 from moldar.hub.clock import Clock
-from moldar.hub.data.database import Database
+from moldar.hub.data.database import Database, inserting
 from moldar.hub.data.schema import (
     MANIFEST_REFERENCES,
     MANIFEST_USE,
@@ -303,7 +301,7 @@ def remove_tag(connection: Connection, number: int, tag: str, now: int) -> bool:
 
 def _note_untagged(connection: Connection, number: int, digest: str, now: int) -> None:
     connection.execute(
-        _insert(connection, MANIFEST_USE)
+        inserting(connection, MANIFEST_USE)
         .values(repository_id=number, digest=digest, untagged=now)
         .on_conflict_do_update(index_elements=["repository_id", "digest"], set_={"untagged": now})
     )
@@ -316,7 +314,7 @@ def _is_elsewhere(descriptor: Descriptor) -> bool:
 
 def _store(connection: Connection, number: int, digest: Digest, manifest: Manifest | Index, now: int) -> None:
     connection.execute(
-        _insert(connection, MANIFESTS)
+        inserting(connection, MANIFESTS)
         .values(
             repository_id=number,
             digest=digest,
@@ -338,7 +336,7 @@ def _store(connection: Connection, number: int, digest: Digest, manifest: Manife
         for name in dict.fromkeys(entry.digest for entry in entries)
     ]
     if rows:
-        connection.execute(_insert(connection, MANIFEST_REFERENCES).on_conflict_do_nothing(), rows)
+        connection.execute(inserting(connection, MANIFEST_REFERENCES).on_conflict_do_nothing(), rows)
 
 
 def _point(connection: Connection, number: int, tag: str, digest: Digest, now: int) -> None:
@@ -347,14 +345,10 @@ def _point(connection: Connection, number: int, tag: str, digest: Digest, now: i
     if before not in (None, digest):
         _note_untagged(connection, number, str(before), now)
     connection.execute(
-        _insert(connection, TAGS)
+        inserting(connection, TAGS)
         .values(repository_id=number, name=tag, digest=digest, updated=now)
         .on_conflict_do_update(index_elements=["repository_id", "name"], set_={"digest": digest, "updated": now})
     )
-
-
-def _insert(connection: Connection, table: Any) -> Any:
-    return (postgresql_insert if connection.dialect.name == "postgresql" else sqlite_insert)(table)
 
 
 def artifact_type(manifest: Manifest | Index) -> str:

@@ -10,13 +10,11 @@ import html
 from typing import Any
 
 from sqlalchemy import delete, select
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from moldar.hub.access import audit
 from moldar.hub.access.audit import Actor, record
 from moldar.hub.clock import Clock
-from moldar.hub.data.database import Database
+from moldar.hub.data.database import Database, inserting
 from moldar.hub.data.schema import READMES, REPOSITORIES
 from moldar.hub.refusals import Refusal
 
@@ -57,10 +55,9 @@ class Readmes:
             if not text.strip():
                 connection.execute(delete(READMES).where(READMES.c.repository_id == repository_id))
                 return
-            insert = postgresql_insert if connection.dialect.name == "postgresql" else sqlite_insert
             values = {"content": text, "updated": self._clock()}
             connection.execute(
-                insert(READMES)
+                inserting(connection, READMES)
                 .values(repository_id=repository_id, **values)
                 .on_conflict_do_update(index_elements=["repository_id"], set_=values)
             )

@@ -11,6 +11,7 @@ import stat
 from collections.abc import Callable
 
 from moldar.errors import HostTrouble
+from moldar.image.layer_entry import OVERLAY_XATTRS
 from moldar.sandbox.readset.answers import (
     ABSENT,
     MISSING,
@@ -31,7 +32,6 @@ from moldar.sandbox.readset.tar_index import Node, RootAttributes, read_index, w
 __all__ = ["DirectoryTree", "RootAttributes", "TarTree", "directory_root"]
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-_OVERLAY = ("trusted.overlay.", "user.overlay.")
 _KINDS = {
     stat.S_IFREG: "file", stat.S_IFDIR: "dir", stat.S_IFLNK: "symlink", stat.S_IFIFO: "fifo", stat.S_IFCHR: "char",
     stat.S_IFBLK: "block", stat.S_IFSOCK: "socket",
@@ -64,7 +64,7 @@ class TarTree:
     def root(self) -> RootAttributes:
         """What the root directory of the layer above begins with."""
         node = self._root()
-        xattrs = tuple(sorted(pair for pair in (node.xattrs or {}).items() if not pair[0].startswith(_OVERLAY)))
+        xattrs = tuple(sorted(pair for pair in (node.xattrs or {}).items() if not pair[0].startswith(OVERLAY_XATTRS)))
         return RootAttributes(node.facts.mode, node.facts.uid, node.facts.gid, xattrs)
 
     def answer(self, question: Question) -> str:
@@ -233,7 +233,7 @@ def directory_root(path: str) -> RootAttributes:
     """What a layer's root directory begins with that is unpacked above the snapshot directory `path`."""
     try:
         status = os.stat(path)
-        names = sorted(name for name in os.listxattr(path) if not name.startswith(_OVERLAY))
+        names = sorted(name for name in os.listxattr(path) if not name.startswith(OVERLAY_XATTRS))
         xattrs = tuple((name, os.getxattr(path, name)) for name in names)
     except OSError as error:
         raise HostTrouble(f"cannot read {path}: {error.strerror}") from error
