@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from moldar.errors import UserMistake
 from moldar.sandbox.confinement import MASKED_PATHS, READONLY_PATHS, capabilities, seccomp_profile
 from moldar.sandbox.etcfiles import hosts_file, resolv_conf
-from moldar.sandbox.spec import BindMount, Device, Limit, Mount, ProcessSpec, Resources, SandboxSpec, TmpfsMount
+from moldar.sandbox.spec import BindMount, Device, Limit, Mount, ProcessSpec, Resources, SandboxSpec, TmpfsMount, User
 
 _CPU_PERIOD = 100_000
 _UNLIMITED = 2**64 - 1
@@ -22,11 +22,29 @@ _LIMITS = frozenset({
 })  # fmt: skip
 
 
+class NeedsIds(UserMistake):
+    """A process is to have a user for whom there is no id; 126 as Docker's exit code for users that are not there."""
+
+    exit_code = 126
+
+    def __init__(self, user: User) -> None:
+        super().__init__(
+            f"cannot run as user {user.uid}:{user.gid}: without root and subordinate ids there is only user 0",
+            hint="install newuidmap (apt-get install uidmap) and give yourself ids: "
+            "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER",
+        )
+
+
 class Features(NamedTuple):
-    """What the host lets a runtime do. `cgroups`: whether cgroups can be made; `cgroup_mount`: and shown inside."""
+    """What the host lets a runtime do. `cgroups`: whether cgroups can be made; `cgroup_mount`: and shown inside.
+
+    `in_namespace`: whether we are root in a user namespace only; `one_id`: and have no other ids than that.
+    """
 
     cgroups: bool = True
     cgroup_mount: bool = False
+    in_namespace: bool = False
+    one_id: bool = False
 
 
 def write_bundle(directory: str, spec: SandboxSpec, identity: str, features: Features) -> None:
@@ -76,17 +94,27 @@ def configuration(directory: str, spec: SandboxSpec, identity: str, features: Fe
     if not spec.privileged:
         linux["maskedPaths"] = list(MASKED_PATHS)
         linux["readonlyPaths"] = list(READONLY_PATHS)
-        linux["seccomp"] = seccomp_profile(_capabilities(spec))
+        linux["seccomp"] = seccomp_profile(_capabilities(spec), emulate_ids=features.one_id)
+    process = _fit(spec.process, features)
     document: dict[str, Any] = {
         "ociVersion": "1.0.2",
-        "process": _with_limits(process_document(spec.process, _capabilities(spec)), spec.limits),
+        "process": _with_limits(process_document(process, _capabilities(spec)), spec.limits),
         "root": {"path": spec.root, "readonly": spec.readonly},
-        "mounts": [*_system_mounts(spec, features), *_etc_mounts(directory, spec), *_own_mounts(spec)],
+        "mounts": [*_system_mounts(spec, features), *_etc_mounts(directory, spec), *_own_mounts(spec, features)],
         "linux": linux,
     }
     if spec.hostname:
         document["hostname"] = spec.hostname
     return document
+
+
+def _fit(process: ProcessSpec, features: Features) -> ProcessSpec:
+    """`process` as it can be with the ids that there are; NeedsIds."""
+    if not features.one_id:
+        return process
+    if process.user.uid or process.user.gid:
+        raise NeedsIds(process.user)
+    return process._replace(user=process.user._replace(groups=()))
 
 
 def process_document(process: ProcessSpec, allowed: Iterable[str]) -> dict[str, Any]:
@@ -137,15 +165,14 @@ def _system_mounts(spec: SandboxSpec, features: Features) -> list[dict[str, Any]
     """/proc, /dev and /sys; what the caller mounts at the same place itself is left out."""
     writable = "rw" if spec.privileged else "ro"
     shm = [f"size={spec.shm_size}"] if spec.shm_size else []
+    terminals = ["ptmxmode=0666", "mode=0620", *([] if features.one_id else ["gid=5"])]
     found = [
         _mount("/proc", "proc", "proc", "nosuid", "noexec", "nodev"),
         _mount("/dev", "tmpfs", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k"),
-        _mount(
-            "/dev/pts", "devpts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"
-        ),
+        _mount("/dev/pts", "devpts", "devpts", "nosuid", "noexec", "newinstance", *terminals),
         _mount("/dev/shm", "tmpfs", "shm", "nosuid", "noexec", "nodev", "mode=1777", *shm),
         _mount("/dev/mqueue", "mqueue", "mqueue", "nosuid", "noexec", "nodev"),
-        _sysfs(spec, writable),
+        _sysfs(spec, features, writable),
     ]
     if features.cgroup_mount:
         found.append(_mount("/sys/fs/cgroup", "cgroup", "cgroup", "nosuid", "noexec", "nodev", "relatime", writable))
@@ -153,7 +180,10 @@ def _system_mounts(spec: SandboxSpec, features: Features) -> list[dict[str, Any]
     return [mount for mount in found if mount["destination"] not in taken]
 
 
-def _sysfs(spec: SandboxSpec, writable: str) -> dict[str, Any]:
+def _sysfs(spec: SandboxSpec, features: Features, writable: str) -> dict[str, Any]:
+    """A new one shows the network name space, so that only who owns that may mount it."""
+    if features.in_namespace and spec.network == "host":
+        return _mount("/sys", "bind", "/sys", "rbind", "rprivate", "nosuid", "noexec", "nodev", writable)
     return _mount("/sys", "sysfs", "sysfs", "nosuid", "noexec", "nodev", writable)
 
 
@@ -162,8 +192,11 @@ def _etc_mounts(directory: str, spec: SandboxSpec) -> list[dict[str, Any]]:
     return [_mount(f"/etc/{name}", "bind", f"{directory}/{name}", *options) for name in spec.etc]
 
 
-def _own_mounts(spec: SandboxSpec) -> list[dict[str, Any]]:
-    return [_own_mount(mount, spec.privileged) for mount in sorted(spec.mounts, key=_depth)]
+def _own_mounts(spec: SandboxSpec, features: Features) -> list[dict[str, Any]]:
+    mounts = sorted(spec.mounts, key=_depth)
+    if features.one_id:
+        mounts = [mount._replace(uid=0, gid=0) if isinstance(mount, TmpfsMount) else mount for mount in mounts]
+    return [_own_mount(mount, spec.privileged) for mount in mounts]
 
 
 def _depth(mount: Mount) -> int:
