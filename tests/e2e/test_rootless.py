@@ -158,6 +158,8 @@ def test_users_of_the_image(rootless: Rootless) -> None:
         return
     said = rootless.fails("build", context)
     assert "cannot run as user 1000:1001" in said and "uidmap" in said
+    rootless("run", "-d", "--name", "box", "busybox", "sleep", "60")
+    assert "cannot run as user 7:0" in rootless.fails("exec", "-u", "7", "box", "id", code=126)
 
 
 def test_owners_that_are_out_of_reach(rootless: Rootless) -> None:
@@ -192,3 +194,15 @@ def test_without_user_namespaces(rootless: Rootless) -> None:
     said = rootless.fails("build", context, prefix=prefix)
     assert "cannot run a container without root: user namespaces are not allowed here" in said
     assert "sysctl" in said
+
+
+def test_apt_downloads_as_root_where_there_is_nobody_else(rootless: Rootless, with_busybox: Moldar) -> None:
+    """It would give up root and look whether that worked; the file that tells it not to is no part of the image."""
+    show = "cat /etc/apt/apt.conf.d/*; echo that is all"
+    context = rootless.project(Dockerfile=f"FROM busybox\nRUN mkdir -p /etc/apt/apt.conf.d\nRUN {show}\n")
+    output = rootless.run("build", "-t", "app", context).stderr
+    assert " that is all\n" in output
+    assert ('APT::Sandbox::User "root";' in output) is not has_many_ids(rootless.account)
+    rootless("save", "-o", rootless.home / "app.tar", "app")
+    with_busybox("load", "-i", rootless.home / "app.tar")
+    assert with_busybox("run", "--rm", "app", "ls", "/etc/apt/apt.conf.d") == ""

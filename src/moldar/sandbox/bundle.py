@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from moldar.errors import UserMistake
 from moldar.sandbox.confinement import MASKED_PATHS, READONLY_PATHS, capabilities, seccomp_profile
 from moldar.sandbox.etcfiles import hosts_file, resolv_conf
-from moldar.sandbox.spec import BindMount, Device, Limit, Mount, ProcessSpec, Resources, SandboxSpec, TmpfsMount, User
+from moldar.sandbox.one_id import with_one_id
+from moldar.sandbox.spec import BindMount, Device, Limit, Mount, ProcessSpec, Resources, SandboxSpec, TmpfsMount
 
 _CPU_PERIOD = 100_000
 _UNLIMITED = 2**64 - 1
@@ -20,19 +21,6 @@ _LIMITS = frozenset({
     "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
     "rttime", "sigpending", "stack",
 })  # fmt: skip
-
-
-class NeedsIds(UserMistake):
-    """A process is to have a user for whom there is no id; 126 as Docker's exit code for users that are not there."""
-
-    exit_code = 126
-
-    def __init__(self, user: User) -> None:
-        super().__init__(
-            f"cannot run as user {user.uid}:{user.gid}: without root and subordinate ids there is only user 0",
-            hint="install newuidmap (apt-get install uidmap) and give yourself ids: "
-            "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER",
-        )
 
 
 class Features(NamedTuple):
@@ -70,6 +58,11 @@ def write_bundle(directory: str, spec: SandboxSpec, identity: str, features: Fea
         file.write(json.dumps(configuration(directory, spec, identity, features), ensure_ascii=False))
 
 
+def fit(directory: str, spec: SandboxSpec, features: Features) -> SandboxSpec:
+    """`spec` with what the host can do, before its bundle is written to `directory`. Raises NeedsIds."""
+    return with_one_id(spec, directory) if features.one_id else spec
+
+
 def mount_targets(spec: SandboxSpec) -> tuple[str, ...]:
     """Every path of the root that the sandbox mounts something on."""
     return ("/proc", "/dev", "/sys", *(f"/etc/{name}" for name in spec.etc), *(mount.target for mount in spec.mounts))
@@ -95,26 +88,16 @@ def configuration(directory: str, spec: SandboxSpec, identity: str, features: Fe
         linux["maskedPaths"] = list(MASKED_PATHS)
         linux["readonlyPaths"] = list(READONLY_PATHS)
         linux["seccomp"] = seccomp_profile(_capabilities(spec), emulate_ids=features.one_id)
-    process = _fit(spec.process, features)
     document: dict[str, Any] = {
         "ociVersion": "1.0.2",
-        "process": _with_limits(process_document(process, _capabilities(spec)), spec.limits),
+        "process": _with_limits(process_document(spec.process, _capabilities(spec)), spec.limits),
         "root": {"path": spec.root, "readonly": spec.readonly},
-        "mounts": [*_system_mounts(spec, features), *_etc_mounts(directory, spec), *_own_mounts(spec, features)],
+        "mounts": [*_system_mounts(spec, features), *_etc_mounts(directory, spec), *_own_mounts(spec)],
         "linux": linux,
     }
     if spec.hostname:
         document["hostname"] = spec.hostname
     return document
-
-
-def _fit(process: ProcessSpec, features: Features) -> ProcessSpec:
-    """`process` as it can be with the ids that there are; NeedsIds."""
-    if not features.one_id:
-        return process
-    if process.user.uid or process.user.gid:
-        raise NeedsIds(process.user)
-    return process._replace(user=process.user._replace(groups=()))
 
 
 def process_document(process: ProcessSpec, allowed: Iterable[str]) -> dict[str, Any]:
@@ -192,11 +175,8 @@ def _etc_mounts(directory: str, spec: SandboxSpec) -> list[dict[str, Any]]:
     return [_mount(f"/etc/{name}", "bind", f"{directory}/{name}", *options) for name in spec.etc]
 
 
-def _own_mounts(spec: SandboxSpec, features: Features) -> list[dict[str, Any]]:
-    mounts = sorted(spec.mounts, key=_depth)
-    if features.one_id:
-        mounts = [mount._replace(uid=0, gid=0) if isinstance(mount, TmpfsMount) else mount for mount in mounts]
-    return [_own_mount(mount, spec.privileged) for mount in mounts]
+def _own_mounts(spec: SandboxSpec) -> list[dict[str, Any]]:
+    return [_own_mount(mount, spec.privileged) for mount in sorted(spec.mounts, key=_depth)]
 
 
 def _depth(mount: Mount) -> int:
