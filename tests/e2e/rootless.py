@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import moldar
@@ -68,11 +69,11 @@ class Rootless:
         self.account.give(root)
         return root
 
-    def command(self, *words: str | Path, prefix: str = "") -> list[str]:
-        """The command line for root's shell. `prefix` are words before the program, such as chroot."""
+    def command(self, *words: str | Path, prefix: str = "", program: Sequence[str] = ("-m", "moldar")) -> list[str]:
+        """The command line for root's shell. `prefix` are words before, such as chroot; `program` is for Python."""
         home = shlex.quote(str(self.home))
         binds = [f"mount --bind {shlex.quote(source)} {home}/{name}" for name, source in _SHOWN.items()]
-        program = [f"python/bin/python3.{sys.version_info.minor}", "-m", "moldar", *map(str, words)]
+        python = [f"python/bin/python3.{sys.version_info.minor}", *program, *map(str, words)]
         variables = [
             f"HOME={self.home}",
             "PATH=/usr/bin:/bin:/usr/sbin:/sbin",
@@ -80,7 +81,7 @@ class Rootless:
         ]
         name = self.account.name
         become = ["setpriv", "--reuid", name, "--regid", name, "--init-groups", "env", "-i", *variables]
-        lines = [*binds, f"cd {home}", f"exec {prefix} {shlex.join(become)} {home}/{shlex.join(program)}"]
+        lines = [*binds, f"cd {home}", f"exec {prefix} {shlex.join(become)} {home}/{shlex.join(python)}"]
         return ["unshare", "--mount", "--propagation", "slave", "sh", "-ec", "\n".join(lines)]
 
     def run(self, *words: str | Path, stdin: bytes = b"", prefix: str = "") -> subprocess.CompletedProcess[str]:

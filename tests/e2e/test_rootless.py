@@ -206,3 +206,23 @@ def test_apt_downloads_as_root_where_there_is_nobody_else(rootless: Rootless, wi
     rootless("save", "-o", rootless.home / "app.tar", "app")
     with_busybox("load", "-i", rootless.home / "app.tar")
     assert with_busybox("run", "--rm", "app", "ls", "/etc/apt/apt.conf.d") == ""
+
+
+LIBRARY = """
+import moldar
+home = moldar.default_home()
+assert moldar.become_root(home) == ""
+with moldar.Engine(moldar.Settings(home)) as engine:
+    moldar.run(engine, "busybox", moldar.RunOptions(remove=True, command=("echo", home)))
+"""
+
+
+def test_as_a_library(rootless: Rootless) -> None:
+    command = rootless.command(program=("-c", LIBRARY))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == (f"{rootless.store}\n", "")
+
+
+def test_a_port_that_is_root_s(rootless: Rootless) -> None:
+    said = rootless.fails("run", "--rm", "-p", "127.0.0.1:81:80", "busybox", "true", code=125)
+    assert "cannot listen on 127.0.0.1:81" in said and "ip_unprivileged_port_start" in said
