@@ -200,7 +200,11 @@ def test_webhooks(telling: tuple[Running, Receiver]) -> None:
         assert len(namespace["secret"]) > 30
         assert [h["place"] for h in alice.get(f"{API}/webhooks").json()["items"]] == ["alice/*", "alice/app"]
         assert len(alice.get(f"{API}/webhooks", params={"place": "alice/app"}).json()["items"]) == 1
-        assert bob.get(f"{API}/webhooks").json() == {"items": []}
+        first = alice.get(f"{API}/webhooks", params={"per_page": 1})
+        assert ([h["place"] for h in first.json()["items"]], first.json()["has_more"]) == (["alice/*"], True)
+        second = alice.get(first.links["next"]["url"]).json()
+        assert ([h["place"] for h in second["items"]], second["has_more"]) == (["alice/app"], False)
+        assert bob.get(f"{API}/webhooks").json()["items"] == []
         for answer in (
             bob.get(path),
             bob.patch(path, json={"is_active": False}),

@@ -112,6 +112,12 @@ def page_text(request: Request, name: str, longest: int = 100) -> str:
     return request.query_params.get(name, "").replace("\0", "").strip()[:longest]
 
 
+def page_number(request: Request) -> int:
+    """Which page of a list is asked for, from 0."""
+    number = page_text(request, "page", 5)
+    return int(number) if number.isascii() and number.isdigit() else 0
+
+
 def names_in(text: str, limit: int = 20) -> tuple[str, ...]:
     """Patterns of repositories as people write them: with spaces or commas between."""
     return tuple(text.replace(",", " ").split()[:limit])
