@@ -379,6 +379,8 @@ def test_redirects_stay_here() -> None:
 def test_sign_in_returns_to_where_one_was(browser: httpx.Client) -> None:
     token = form_token(browser, "/sign-in?next=/settings/tokens")
     fields = {"form_token": token, "name": "alice", "password": PASSWORD}
+    wrong = browser.post("/sign-in", data={**fields, "password": "wrong password", "next": "/settings/tokens"})
+    assert 'name="next" value="/settings/tokens"' in wrong.text  # also after a slip
     assert browser.post("/sign-in", data={**fields, "next": "//evil.example"}).headers["location"] == "/"
 
 
