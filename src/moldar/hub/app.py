@@ -31,7 +31,7 @@ from moldar.hub.web.routes import web_routes
 REST_PREFIX = PREFIX + "/"
 _FIRST_COLLECTION = 60.0
 _FIGURES_SECONDS = 60
-_AUDIT_SECONDS = 3600
+_PRUNING_SECONDS = 3600
 _LOG = logging.getLogger("moldar.hub")
 
 
@@ -131,7 +131,7 @@ def _lifespan(hub: Hub, api: RegistryApi) -> Callable[[Starlette], contextlib.Ab
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         await hub.in_thread(hub.blobs.expire_uploads, hub.settings.upload_lifetime)
         tasks = [asyncio.create_task(_collect_now_and_then(hub)), asyncio.create_task(_write_figures(hub))]
-        tasks.append(asyncio.create_task(_prune_audit(hub)))
+        tasks.append(asyncio.create_task(_prune(hub)))
         tasks.append(asyncio.create_task(_deliver_webhooks(hub)))
         yield
         for task in tasks:
@@ -158,13 +158,15 @@ async def _collect_now_and_then(hub: Hub) -> None:
         await asyncio.sleep(max(pause - _FIRST_COLLECTION, 0))
 
 
-async def _prune_audit(hub: Hub) -> None:
-    while hub.settings.audit_days > 0:
+async def _prune(hub: Hub) -> None:
+    while True:
         try:
-            await hub.in_thread(hub.audit.prune, hub.settings.audit_days)
+            await hub.in_thread(hub.throttle.prune)
+            if hub.settings.audit_days > 0:
+                await hub.in_thread(hub.audit.prune, hub.settings.audit_days)
         except (MoldarError, SQLAlchemyError) as error:
             _LOG.error("cannot prune the audit log: %s", error)
-        await asyncio.sleep(_AUDIT_SECONDS)
+        await asyncio.sleep(_PRUNING_SECONDS)
 
 
 async def _write_figures(hub: Hub) -> None:

@@ -64,7 +64,7 @@ def test_every_deed_leaves_a_line(hub: Hub, alice: Account) -> None:
     hub.accounts.set_disabled("bob", True, by=BY)
     hub.accounts.set_disabled("bob", False, by=BY)
     hub.accounts.remove("bob", by=BY)
-    hub.audit.sign_in_failed("alice", "10.0.0.9")
+    hub.throttle.failed("alice", "10.0.0.9")
     hub.audit.note(BY, audit.GARBAGE_COLLECTED, "", detail="nothing")
     assert told(hub) == [
         ("signed-up", "alice", ""),
@@ -124,7 +124,7 @@ def test_a_line_is_written_with_its_change_or_not_at_all(hub: Hub, alice: Accoun
 
 
 def test_names_that_nobody_has_are_not_kept(hub: Hub, alice: Account) -> None:
-    hub.audit.sign_in_failed("my secret password", "10.0.0.9")
+    hub.throttle.failed("my secret password", "10.0.0.9")
     (line,) = hub.audit.lines(Filter(action=audit.SIGN_IN_FAILED))
     assert (line.actor, line.target, line.namespace) == ("(unknown)", "", "")
 

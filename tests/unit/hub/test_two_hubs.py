@@ -111,6 +111,18 @@ def test_what_one_revokes_the_other_refuses_at_once(pair: Pair) -> None:
         assert client.get(path).status_code == 401
 
 
+def test_two_hubs_allow_no_more_guesses_than_one(pair: Pair) -> None:
+    def tried(running: Running, name: str, password: str = "guess guess") -> int:
+        with running.client(name, password) as client:
+            return client.get("/auth/token").status_code
+
+    hubs = [pair.one, pair.other] * 4
+    assert [tried(running, "mallory") for running in hubs] == [401] * 8
+    assert [tried(running, "mallory") for running in hubs[:2]] == [429] * 2
+    assert [tried(running, "oscar") for running in hubs[:2]] == [401] * 2
+    assert tried(pair.one, "alice", PASSWORD) == 200
+
+
 def test_an_upload_goes_from_hub_to_hub(pair: Pair) -> None:
     data = os.urandom(9_000_000)
     with pair.one.client() as one, pair.other.client() as other:

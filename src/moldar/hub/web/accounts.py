@@ -43,7 +43,7 @@ class AccountPages:
                 account = await self._hub.in_hashing_thread(self._hub.accounts.create, name, password, by=by)
             except TooManyAttempts as error:
                 return self._too_many(visit, "sign_up.html", error)
-            self._hub.throttle.failed(SIGN_UP_COUNTER, visit.address)
+            await self._hub.in_thread(self._hub.throttle.count, SIGN_UP_COUNTER, visit.address)
             return await self._signed_in(account, "/", visit.address)
 
         if request.method != "POST" or not self._hub.settings.allow_sign_up:
