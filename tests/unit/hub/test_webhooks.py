@@ -111,6 +111,7 @@ def test_a_push_and_its_deletion_are_told(tmp_path: Path, receiver: Receiver) ->
         assert running.stop() == 0
 
 
+@pytest.mark.either
 def test_only_the_repository_and_the_events_asked_for(hub: Hub) -> None:
     push(hub, "alice/app")
     one = hub.hooks.create("alice/app", "https://example.org/", ["delete"])
@@ -135,6 +136,7 @@ def push(hub: Hub, name: str, *tags: str) -> str:
     return hub.manifests.put(name, raw, MANIFEST, tags=tags).digest
 
 
+@pytest.mark.either
 def test_lists_hold_just_what_one_may_manage(hub: Hub) -> None:
     for name in ("alice/app", "alice/app_x", "alice/appyx", "team/one", "team/two"):
         push(hub, name)
@@ -158,6 +160,7 @@ def test_lists_hold_just_what_one_may_manage(hub: Hub) -> None:
     assert [hook.place for hook in hub.hooks.search(everything, place="team/*")] == ["team/*"]
 
 
+@pytest.mark.either
 def test_the_last_delivery_of_each_hook(hub: Hub) -> None:
     one, two, quiet = (
         hub.hooks.create(place, "https://example.org/", ["push"]).id for place in ("a/*", "b/*", "c/*")
@@ -247,8 +250,9 @@ def test_a_slow_receiver_holds_up_nobody(tmp_path: Path, receiver: Receiver) -> 
         slow.close()
 
 
-def test_two_hubs_deliver_once(tmp_path: Path, receiver: Receiver, clock: Tick) -> None:
-    hub, other = Hub(HubSettings(str(tmp_path / "data")), clock), Hub(HubSettings(str(tmp_path / "data")), clock)
+@pytest.mark.either
+def test_two_hubs_deliver_once(tmp_path: Path, receiver: Receiver, clock: Tick, either: dict[str, Any]) -> None:
+    hub, other = (Hub(HubSettings(str(tmp_path / "data"), **either), clock) for _ in range(2))
     try:
         for _ in range(5):
             hub.hooks.create("alice/*", receiver.url, ["push"])

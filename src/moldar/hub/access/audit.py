@@ -113,7 +113,7 @@ def record(
         "actor": by.name[:100],
         "address": by.address[:64],
         "action": action,
-        "namespace": target.partition("/")[0] if namespace is None else namespace,
+        "namespace": (target.partition("/")[0] if namespace is None else namespace)[:255],
         "target": target[:_LONGEST],
         "detail": detail[:_LONGEST],
     }

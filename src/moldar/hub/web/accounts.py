@@ -9,7 +9,7 @@ from moldar.hub.access.audit import Actor
 from moldar.hub.access.decisions import ACTIONS, may_have_tokens
 from moldar.hub.authentication import Authenticator
 from moldar.hub.refusals import TooManyAttempts
-from moldar.hub.web.desk import Desk, Form, Subject, names_in
+from moldar.hub.web.desk import Desk, Form, Subject, names_in, path_number
 from moldar.hub.web.pages import SESSION_COOKIE, Visit, local_path
 
 SIGN_UP_COUNTER = ":sign-up"
@@ -119,7 +119,7 @@ class AccountPages:
         visit, account, _, _ = subject
 
         def act(_form: Form) -> None:
-            if not self._hub.accounts.revoke_token(account.id, request.path_params["number"], by=visit.actor):
+            if not self._hub.accounts.revoke_token(account.id, path_number(request), by=visit.actor):
                 raise NotFound("no such token")
 
         return await self._desk.take(visit, act, lambda _problem: self._pages.not_found(visit), _TOKENS)

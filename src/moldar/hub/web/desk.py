@@ -122,6 +122,12 @@ def page_number(request: Request) -> int:
     return int(number) if number.isascii() and number.isdigit() else 0
 
 
+def path_number(request: Request) -> int:
+    """The number in the path; one that names nothing when no table could hold it."""
+    number: int = request.path_params["number"]
+    return number if number < 2**31 else -1
+
+
 def names_in(text: str, limit: int = 20) -> tuple[str, ...]:
     """Patterns of repositories as people write them: with spaces or commas between."""
     return tuple(text.replace(",", " ").split()[:limit])

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from moldar.errors import NotFound
 from moldar.hub.access.decisions import PULL, manageable, may_manage
 from moldar.hub.registry.events import EVENTS
-from moldar.hub.web.desk import Desk, page_number
+from moldar.hub.web.desk import Desk, page_number, path_number
 from moldar.hub.web.pages import FormRefused, Visit
 from moldar.hub.webhooks.hooks import Hook, InvalidHook
 
@@ -60,7 +60,7 @@ class WebhookPages:
         visit = self._pages.visit(request)
         if visit.account is None:
             return self._desk.closed(visit)
-        hook = self._hub.hooks.find(request.path_params["number"])
+        hook = self._hub.hooks.find(path_number(request))
         if hook is None or not may_manage(visit.principal, hook.place):
             return self._pages.not_found(visit)
         if request.method == "POST":
