@@ -6,13 +6,13 @@ import ipaddress
 import logging
 import time
 import traceback
-from collections.abc import AsyncIterator, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from moldar.errors import MoldarError
@@ -21,11 +21,12 @@ from moldar.hub.api.tokens import TokenEndpoint
 from moldar.hub.authentication import Authenticator
 from moldar.hub.exchange import ROUTE, Receive, Scope, Send
 from moldar.hub.monitoring import Monitoring
-from moldar.hub.refusals import RETRY_SECONDS, Unavailable
+from moldar.hub.refusals import Unavailable
 from moldar.hub.rest.calls import PREFIX
 from moldar.hub.rest.routes import RestApi
 from moldar.hub.services import Hub
 from moldar.hub.waiting import Application, waiting_requests
+from moldar.hub.web.pages import Pages
 from moldar.hub.web.routes import web_routes
 
 REST_PREFIX = PREFIX + "/"
@@ -44,8 +45,10 @@ class HubApp:
         self._tokens = TokenEndpoint(hub, authenticator)
         self._rest = RestApi(hub, authenticator)
         self._monitoring = Monitoring(hub, authenticator)
-        routes = web_routes(hub, authenticator)
-        self._pages = Starlette(routes=routes, lifespan=_lifespan(hub, self._api), exception_handlers=_HANDLERS)
+        pages = Pages(hub)
+        routes = web_routes(pages, authenticator)
+        handlers = {Unavailable: _outage(pages)}
+        self._pages = Starlette(routes=routes, lifespan=_lifespan(hub, self._api), exception_handlers=handlers)
         self._metrics = hub.metrics
         self._silence = hub.settings.body_silence
         self._patterns = {route.endpoint: route.path for route in routes if isinstance(route, Route)}
@@ -117,13 +120,13 @@ def _while_it_speaks(receive: Receive, seconds: float) -> Receive:
     return receiving
 
 
-async def _try_again(_request: Request, error: Exception) -> Response:
-    _LOG.warning("%s", error)
-    headers = {"Retry-After": str(RETRY_SECONDS), "Cache-Control": "no-store"}
-    return PlainTextResponse(f"{error}. Please try again in a moment.\n", 503, headers)
+def _outage(pages: Pages) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def handler(request: Request, error: Exception) -> Response:
+        assert isinstance(error, Unavailable)
+        _LOG.warning("%s", error)
+        return pages.outage(request, error)
 
-
-_HANDLERS = {Unavailable: _try_again}
+    return handler
 
 
 def _lifespan(hub: Hub, api: RegistryApi) -> Callable[[Starlette], contextlib.AbstractAsyncContextManager[None]]:

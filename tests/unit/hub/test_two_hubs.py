@@ -288,7 +288,17 @@ def test_a_database_that_goes_away_and_comes_back(start: Start, s3: S3) -> None:
             ):
                 assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
                 assert "database does not answer" in answer.json()["errors"][0]["message"]
-            assert client.get("/").status_code == 503
+            for language, words in (
+                ("en", "database does not answer"),
+                ("pt-BR", "O banco de dados do hub não responde"),
+            ):
+                page = client.get("/", headers={"Accept": "text/html", "Accept-Language": language})
+                assert (page.status_code, page.headers["retry-after"]) == (503, "5")
+                assert words in page.text
+                assert f'<html lang="{language}">' in page.text
+                assert "/sign-in" not in page.text
+            plain = client.get("/health")
+            assert (plain.status_code, plain.text[:23]) == (503, "the hub's database does")
             with pytest.raises(Unavailable, match="does not answer"):
                 administration.list_users(pair.where)
             server.start()

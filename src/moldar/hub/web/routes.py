@@ -7,7 +7,6 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from moldar.hub.authentication import Authenticator
-from moldar.hub.services import Hub
 from moldar.hub.web.accounts import AccountPages
 from moldar.hub.web.desk import Desk
 from moldar.hub.web.pages import HERE, SECURITY_HEADERS, Pages
@@ -17,9 +16,9 @@ from moldar.hub.web.settings_routes import settings_routes
 _KEEP = "public, max-age=31536000, immutable"
 
 
-def web_routes(hub: Hub, authenticator: Authenticator) -> list[BaseRoute]:
+def web_routes(pages: Pages, authenticator: Authenticator) -> list[BaseRoute]:
     """All routes of the pages; the last one takes what no other does."""
-    pages = Pages(hub)
+    hub = pages.hub
     desk = Desk(pages)
     accounts = AccountPages(desk, authenticator)
     repositories = RepositoryPages(pages)
