@@ -14,6 +14,7 @@ MACHINERY = {"image", "store", "sandbox"}
 HUB = {
     "image",
     "remote.wire",
+    "hub.addresses",
     "hub.settings",
     "hub.upstreams",
     "hub.clock",

@@ -6,13 +6,13 @@ import ipaddress
 import logging
 import time
 import traceback
-from collections.abc import AsyncIterator, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from moldar.errors import MoldarError
@@ -21,17 +21,18 @@ from moldar.hub.api.tokens import TokenEndpoint
 from moldar.hub.authentication import Authenticator
 from moldar.hub.exchange import ROUTE, Receive, Scope, Send
 from moldar.hub.monitoring import Monitoring
-from moldar.hub.refusals import RETRY_SECONDS, Unavailable
+from moldar.hub.refusals import Unavailable
 from moldar.hub.rest.calls import PREFIX
 from moldar.hub.rest.routes import RestApi
 from moldar.hub.services import Hub
 from moldar.hub.waiting import Application, waiting_requests
+from moldar.hub.web.pages import Pages
 from moldar.hub.web.routes import web_routes
 
 REST_PREFIX = PREFIX + "/"
 _FIRST_COLLECTION = 60.0
 _FIGURES_SECONDS = 60
-_AUDIT_SECONDS = 3600
+_PRUNING_SECONDS = 3600
 _LOG = logging.getLogger("moldar.hub")
 
 
@@ -44,8 +45,10 @@ class HubApp:
         self._tokens = TokenEndpoint(hub, authenticator)
         self._rest = RestApi(hub, authenticator)
         self._monitoring = Monitoring(hub, authenticator)
-        routes = web_routes(hub, authenticator)
-        self._pages = Starlette(routes=routes, lifespan=_lifespan(hub, self._api), exception_handlers=_HANDLERS)
+        pages = Pages(hub)
+        routes = web_routes(pages, authenticator)
+        handlers = {Unavailable: _outage(pages)}
+        self._pages = Starlette(routes=routes, lifespan=_lifespan(hub, self._api), exception_handlers=handlers)
         self._metrics = hub.metrics
         self._silence = hub.settings.body_silence
         self._patterns = {route.endpoint: route.path for route in routes if isinstance(route, Route)}
@@ -117,13 +120,13 @@ def _while_it_speaks(receive: Receive, seconds: float) -> Receive:
     return receiving
 
 
-async def _try_again(_request: Request, error: Exception) -> Response:
-    _LOG.warning("%s", error)
-    headers = {"Retry-After": str(RETRY_SECONDS), "Cache-Control": "no-store"}
-    return PlainTextResponse(f"{error}. Please try again in a moment.\n", 503, headers)
+def _outage(pages: Pages) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def handler(request: Request, error: Exception) -> Response:
+        assert isinstance(error, Unavailable)
+        _LOG.warning("%s", error)
+        return pages.outage(request, error)
 
-
-_HANDLERS = {Unavailable: _try_again}
+    return handler
 
 
 def _lifespan(hub: Hub, api: RegistryApi) -> Callable[[Starlette], contextlib.AbstractAsyncContextManager[None]]:
@@ -131,7 +134,7 @@ def _lifespan(hub: Hub, api: RegistryApi) -> Callable[[Starlette], contextlib.Ab
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         await hub.in_thread(hub.blobs.expire_uploads, hub.settings.upload_lifetime)
         tasks = [asyncio.create_task(_collect_now_and_then(hub)), asyncio.create_task(_write_figures(hub))]
-        tasks.append(asyncio.create_task(_prune_audit(hub)))
+        tasks.append(asyncio.create_task(_prune(hub)))
         tasks.append(asyncio.create_task(_deliver_webhooks(hub)))
         yield
         for task in tasks:
@@ -158,13 +161,15 @@ async def _collect_now_and_then(hub: Hub) -> None:
         await asyncio.sleep(max(pause - _FIRST_COLLECTION, 0))
 
 
-async def _prune_audit(hub: Hub) -> None:
-    while hub.settings.audit_days > 0:
+async def _prune(hub: Hub) -> None:
+    while True:
         try:
-            await hub.in_thread(hub.audit.prune, hub.settings.audit_days)
+            await hub.in_thread(hub.throttle.prune)
+            if hub.settings.audit_days > 0:
+                await hub.in_thread(hub.audit.prune, hub.settings.audit_days)
         except (MoldarError, SQLAlchemyError) as error:
             _LOG.error("cannot prune the audit log: %s", error)
-        await asyncio.sleep(_AUDIT_SECONDS)
+        await asyncio.sleep(_PRUNING_SECONDS)
 
 
 async def _write_figures(hub: Hub) -> None:

@@ -89,10 +89,10 @@ class Authenticator:
             return account
 
     async def _by_token(self, name: str, secret: str, address: str) -> tuple[Principal, int]:
-        """By a personal access token; an empty `name` is any account's."""
-        self._hub.throttle.check(name[:64], address)
+        """By a personal access token; an empty `name` is any account's. Only wrong ones meet the throttle."""
         found = self._hub.accounts.with_token(secret)
         if found is None or name not in ("", found[0].name):
+            self._hub.throttle.check(name[:64], address)
             await self._failed(name[:64], address, "token")
             raise WrongCredentials("wrong user name or access token")
         account, token = found
@@ -116,6 +116,5 @@ class Authenticator:
         return self._hub.principals.of(account, "bearer", claims.grants, claims.token_id), claims.expires
 
     async def _failed(self, name: str, address: str, credential: str) -> None:
-        self._hub.throttle.failed(name, address)
         self._hub.metrics.login_failures[credential] += 1
-        await self._hub.in_thread(self._hub.audit.sign_in_failed, name, address)
+        await self._hub.in_thread(self._hub.throttle.failed, name, address)

@@ -18,11 +18,12 @@ from moldar.hub.access.bearer import BearerTokens
 from moldar.hub.access.decisions import Policy
 from moldar.hub.access.keys import FileKeys, SharedKeys, load_form_secret, load_signing_key
 from moldar.hub.access.organisations import Organisations
-from moldar.hub.access.passwords import Passwords, Throttle
+from moldar.hub.access.passwords import Passwords
 from moldar.hub.access.principals import Principals
 from moldar.hub.access.rates import make_rates
 from moldar.hub.access.robots import Robots
 from moldar.hub.access.teams import Teams
+from moldar.hub.access.throttle import Throttle
 from moldar.hub.clock import Clock, system_clock
 from moldar.hub.data.connecting import connect, shown
 from moldar.hub.data.database import Database, make_private_directory
@@ -66,7 +67,6 @@ class Hub:
         self.upstreams = settings.upstreams()
         self.policy = Policy(settings.allow_anonymous_push, _openness(settings, self.upstreams))
         self.passwords = Passwords(clock)
-        self.throttle = Throttle(clock)
         self.rates = make_rates(settings.rate_pulls, settings.rate_pushes, settings.rate_tokens, settings.rate_logins)
         names = frozenset(upstream.name for upstream in self.upstreams)
         self.accounts = Accounts(self.database, self.passwords, clock, names)
@@ -74,6 +74,7 @@ class Hub:
         keys = SharedKeys(self.database) if self.database.is_remote else FileKeys(settings.path("keys"))
         self.bearer = BearerTokens(load_signing_key(keys), SERVICE, settings.token_lifetime, clock)
         self.form_secret = load_form_secret(keys)
+        self.throttle = Throttle(self.database, clock, self.form_secret)
         self.principals = Principals(self.database)
         self.organisations = Organisations(self.database, clock, names)
         self.teams = Teams(self.database, clock)

@@ -31,12 +31,18 @@ EITHER = (
     "schema",
     "tokens",
 )
-"""The tests that meet hubs on SQLite and files, and hubs on PostgreSQL and S3; the others meet the first only."""
+"""Modules whose tests meet hubs on SQLite and files, and hubs on PostgreSQL and S3; so do tests marked `either`."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "either: with hubs on SQLite and files, and with hubs on PostgreSQL and S3")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if metafunc.module.__name__.rpartition("test_")[2] in EITHER:
-        for name in {"hub", "server", "open_server", "either"} & set(metafunc.fixturenames):
+    marked = metafunc.definition.get_closest_marker("either") is not None
+    if marked or metafunc.module.__name__.rpartition("test_")[2] in EITHER:
+        asked = {"hub", "server", "open_server", "either"} & set(metafunc.fixturenames)
+        for name in {"either"} if marked and "either" in asked else asked:  # the server is only the hub's other side
             metafunc.parametrize(name, ["local", "shared"], indirect=True)
 
 

@@ -1,17 +1,24 @@
 """Accounts, passwords, sessions, personal access tokens, and the guard against guessing."""
 
+import asyncio
 import os
 import stat
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from moldar.errors import CorruptData, NotFound
 from moldar.hub.access.accounts import Account, InvalidAccount, InvalidToken
+from moldar.hub.access.audit import Actor
+from moldar.hub.access.decisions import Principal
 from moldar.hub.access.keys import FileKeys, load_form_secret, load_signing_key
-from moldar.hub.access.passwords import Throttle
+from moldar.hub.access.throttle import Throttle
+from moldar.hub.authentication import Authenticator
+from moldar.hub.data.schema import SIGN_IN_FAILURES
 from moldar.hub.refusals import TooManyAttempts
 from moldar.hub.services import Hub
+from moldar.remote.wire import format_basic
 
 from .hubs import PASSWORD, Tick
 
@@ -135,8 +142,8 @@ def test_tokens_that_cannot_be(
     assert caught.value.problem == problem
 
 
-def test_guessing_is_slowed_down(clock: Tick) -> None:
-    throttle = Throttle(clock)
+def test_guessing_is_slowed_down(hub: Hub, clock: Tick) -> None:
+    throttle = hub.throttle
     for _ in range(Throttle.PER_ACCOUNT_AND_ADDRESS):
         throttle.check("alice", "10.0.0.1")
         throttle.failed("alice", "10.0.0.1")
@@ -147,22 +154,79 @@ def test_guessing_is_slowed_down(clock: Tick) -> None:
     throttle.check("bob", "10.0.0.1")
     clock.now += Throttle.WINDOW
     throttle.check("alice", "10.0.0.1")
+    assert throttle.prune() == 0
+    clock.now += 1
+    assert throttle.prune() == Throttle.PER_ACCOUNT_AND_ADDRESS
 
 
-def test_guessing_many_accounts_from_one_address(clock: Tick) -> None:
-    throttle = Throttle(clock)
+def test_guessing_many_accounts_from_one_address(hub: Hub) -> None:
     for number in range(Throttle.PER_ADDRESS):
-        throttle.failed(f"user{number}", "10.0.0.1")
+        hub.throttle.failed(f"user{number}", f"2001:db8::{number:x}")
     with pytest.raises(TooManyAttempts):
-        throttle.check("alice", "10.0.0.1")
+        hub.throttle.check("alice", "2001:db8::ffff")  # all of a network of 64 bits is one address
+    hub.throttle.check("alice", "2001:db8:0:1::1")
 
 
-def test_success_clears_the_count(clock: Tick) -> None:
-    throttle = Throttle(clock)
+def test_guessing_from_everywhere_shuts_out_strangers_only(hub: Hub, clock: Tick) -> None:
+    alice = hub.accounts.create("alice", PASSWORD)
+    hub.accounts.open_session(alice, 10_000, by=Actor("alice", "192.0.2.7"))
+    for number in range(Throttle.PER_ACCOUNT):
+        hub.throttle.failed("alice", f"10.0.0.{number}")
+    for address in ("10.0.1.1", "192.0.2.8"):
+        with pytest.raises(TooManyAttempts):
+            hub.throttle.check("alice", address)
+    hub.throttle.check("alice", "192.0.2.7")
+    for _ in range(Throttle.PER_ACCOUNT_AND_ADDRESS):
+        hub.throttle.failed("alice", "192.0.2.7")
+    with pytest.raises(TooManyAttempts):
+        hub.throttle.check("alice", "192.0.2.7")  # also who is at home has no more guesses than anybody
+    clock.now += Throttle.WINDOW
+    hub.throttle.check("alice", "10.0.1.1")
+
+
+def test_only_failures_write(hub: Hub) -> None:
+    hub.accounts.create("alice", PASSWORD)
+    authenticator = Authenticator(hub)
+    before = hub.database.generation()
+    for _ in range(2):
+        assert asyncio.run(authenticator.by_password("alice", PASSWORD, "10.0.0.1"))
+    assert hub.database.generation() == before
+    assert asyncio.run(authenticator.by_password("alice", "wrong", "10.0.0.1")) is None
+    assert hub.database.generation() != before
+
+
+def test_a_token_is_never_shut_out(hub: Hub) -> None:
+    _, secret = hub.accounts.create_token(hub.accounts.create("alice", PASSWORD), "ci", actions=("pull",))
+    authenticator = Authenticator(hub)
+    for number in range(Throttle.PER_ADDRESS):
+        hub.throttle.failed("alice", f"10.0.{number % 2}.1")
+
+    def ask(token: str) -> Principal:
+        return asyncio.run(authenticator.principal(format_basic("alice", token), "10.0.0.1"))
+
+    assert ask(secret).name == "alice"
+    with pytest.raises(TooManyAttempts):
+        ask(secret + "x")
+
+
+def test_success_clears_the_count(hub: Hub, clock: Tick) -> None:
     for _ in range(20):
-        throttle.failed("alice", "10.0.0.1")
-        throttle.succeeded("alice", "10.0.0.1")
-    throttle.check("alice", "10.0.0.1")
+        hub.throttle.failed("alice", "10.0.0.1")
+        hub.throttle.succeeded("alice", "10.0.0.1")
+    hub.throttle.check("alice", "10.0.0.1")
+    clock.now += 1
+    for _ in range(Throttle.PER_ACCOUNT_AND_ADDRESS):
+        hub.throttle.check("alice", "10.0.0.1")
+        hub.throttle.failed("alice", "10.0.0.1")
+    with pytest.raises(TooManyAttempts):
+        hub.throttle.check("alice", "10.0.0.1")
+
+
+def test_names_that_were_tried_are_not_kept(hub: Hub) -> None:
+    hub.throttle.failed("my secret password", "10.0.0.1")
+    with hub.database.reading() as connection:
+        (row,) = connection.execute(select(SIGN_IN_FAILURES))
+    assert "secret" not in str(row)
 
 
 def test_secrets_are_the_owners_only(local_hub: Hub) -> None:

@@ -30,6 +30,7 @@ def told(hub: Hub, wanted: Filter = Filter()) -> list[tuple[str, str, str]]:  # 
     return [(line.action, line.target, line.detail) for line in reversed(hub.audit.lines(wanted, limit=1000))]
 
 
+@pytest.mark.either
 def test_every_deed_leaves_a_line(hub: Hub, alice: Account) -> None:
     hub.accounts.create("bob", PASSWORD)
     bob = hub.accounts.find("bob")
@@ -64,7 +65,7 @@ def test_every_deed_leaves_a_line(hub: Hub, alice: Account) -> None:
     hub.accounts.set_disabled("bob", True, by=BY)
     hub.accounts.set_disabled("bob", False, by=BY)
     hub.accounts.remove("bob", by=BY)
-    hub.audit.sign_in_failed("alice", "10.0.0.9")
+    hub.throttle.failed("alice", "10.0.0.9")
     hub.audit.note(BY, audit.GARBAGE_COLLECTED, "", detail="nothing")
     assert told(hub) == [
         ("signed-up", "alice", ""),
@@ -115,20 +116,22 @@ def test_no_change_no_line(hub: Hub, alice: Account) -> None:
     assert told(hub) == before
 
 
+@pytest.mark.either
 def test_a_line_is_written_with_its_change_or_not_at_all(hub: Hub, alice: Account) -> None:
     with hub.database.writing() as connection:
         connection.exec_driver_sql("DROP TABLE audit")
-    with pytest.raises(Exception, match="no such table"):
+    with pytest.raises(Exception, match=r"no such table|does not exist"):
         hub.organisations.create("acme", alice, by=BY)
     assert hub.organisations.find("acme") is None
 
 
 def test_names_that_nobody_has_are_not_kept(hub: Hub, alice: Account) -> None:
-    hub.audit.sign_in_failed("my secret password", "10.0.0.9")
+    hub.throttle.failed("my secret password", "10.0.0.9")
     (line,) = hub.audit.lines(Filter(action=audit.SIGN_IN_FAILED))
     assert (line.actor, line.target, line.namespace) == ("(unknown)", "", "")
 
 
+@pytest.mark.either
 def test_filters_and_paging(hub: Hub) -> None:
     for number in range(5):
         hub.audit.note(Actor("alice", "10.0.0.9"), audit.PUSHED, f"alice/app{number}")
@@ -168,10 +171,12 @@ def test_a_server_keeps_as_many_days_as_it_is_told(tmp_path: Path, days: int, ke
     hub.close()
 
 
+@pytest.mark.either
 def test_long_words_are_cut(hub: Hub) -> None:
     hub.audit.note(Actor("x" * 1000, "y" * 1000), audit.PUSHED, "z" * 1000, detail="w" * 1000)
     line: Line = hub.audit.lines(Filter())[0]
-    assert [len(text) for text in (line.actor, line.address, line.target, line.detail)] == [100, 64, 300, 300]
+    texts = (line.actor, line.address, line.namespace, line.target, line.detail)
+    assert [len(text) for text in texts] == [100, 64, 255, 300, 300]
 
 
 def test_the_overview(hub: Hub, alice: Account) -> None:

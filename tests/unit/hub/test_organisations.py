@@ -114,6 +114,7 @@ def test_an_invited_owner_does_not_count(hub: Hub, acme: Account, bob: Account) 
     assert hub.organisations.of(bob.id) == []
 
 
+@pytest.mark.either
 def test_teams_and_roles_make_rights(hub: Hub, acme: Account, bob: Account) -> None:
     join(hub, acme, bob)
     hub.teams.create(acme, "devs")
@@ -137,6 +138,7 @@ def test_teams_and_roles_make_rights(hub: Hub, acme: Account, bob: Account) -> N
     assert len(hub.teams.roles(acme)) == 1
 
 
+@pytest.mark.either
 def test_whoever_leaves_keeps_nothing(hub: Hub, acme: Account, bob: Account) -> None:
     join(hub, acme, bob)
     hub.teams.create(acme, "devs")
@@ -205,6 +207,7 @@ def test_a_person_gives_roles_in_repositories_of_his_own(hub: Hub, alice: Accoun
     assert hub.principals.of(bob, "session").roles == ()
 
 
+@pytest.mark.either
 def test_a_robot_works_in_one_namespace(hub: Hub, acme: Account, clock: Tick) -> None:
     robot, secret = hub.robots.create(
         acme, "ci", description=" builds ", actions=(PULL, PUSH), repositories=("acme/app",), lifetime=100
@@ -264,6 +267,7 @@ def test_an_account_stays_while_an_organisation_has_no_other_owner(hub: Hub, ali
         hub.accounts.remove("alice")
 
 
+@pytest.mark.either
 def test_an_organisation_goes_when_it_is_empty(hub: Hub, alice: Account, acme: Account) -> None:
     _, secret = hub.robots.create(acme, "ci", actions=(PULL,))
     hub.blobs.begin("acme/app", None)

@@ -376,9 +376,19 @@ def test_redirects_stay_here() -> None:
         assert local_path(target) == "/"
 
 
+@pytest.mark.parametrize("number", ["3000000000", "9" * 30])
+def test_numbers_that_no_table_holds(browser: httpx.Client, number: str) -> None:
+    sign_in(browser, "alice")
+    assert browser.get(f"/settings/webhooks/{number}").status_code == 404
+    data = {"form_token": form_token(browser, "/settings/tokens")}
+    assert browser.post(f"/settings/tokens/{number}/revoke", data=data).status_code == 404
+
+
 def test_sign_in_returns_to_where_one_was(browser: httpx.Client) -> None:
     token = form_token(browser, "/sign-in?next=/settings/tokens")
     fields = {"form_token": token, "name": "alice", "password": PASSWORD}
+    wrong = browser.post("/sign-in", data={**fields, "password": "wrong password", "next": "/settings/tokens"})
+    assert 'name="next" value="/settings/tokens"' in wrong.text  # also after a slip
     assert browser.post("/sign-in", data={**fields, "next": "//evil.example"}).headers["location"] == "/"
 
 

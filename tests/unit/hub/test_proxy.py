@@ -34,7 +34,7 @@ def line(server: Running) -> Iterator[Line]:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
+def start(tmp_path: Path, either: dict[str, Any]) -> Iterator[Start]:
     """Starts hubs that keep copies."""
     running: list[Running] = []
 
@@ -42,8 +42,9 @@ def start(tmp_path: Path) -> Iterator[Start]:
         root = tmp_path / str(len(running))
         root.mkdir()
         for name in ("alice", "boss"):
-            administration.add_user(str(root / "data"), name, PASSWORD, is_admin=name == "boss")
-        settings = {"proxies": [f"up.test={line.url}"], "proxy_timeout": 2, "proxy_fresh": 300, **settings}
+            where = HubSettings(str(root / "data"), **either)
+            administration.add_user(where, name, PASSWORD, is_admin=name == "boss")
+        settings = {"proxies": [f"up.test={line.url}"], "proxy_timeout": 2, "proxy_fresh": 300, **either, **settings}
         hub = Running(str(root / "data"), root / "log", **settings)
         running.append(hub)
         return hub
@@ -71,6 +72,7 @@ def push(server: Running, name: str, size: int = 1000, tag: str = "latest") -> t
     return answer.headers["docker-content-digest"], digest, layer
 
 
+@pytest.mark.either
 def test_a_pull_brings_a_copy(server: Running, line: Line, start: Start, name: str) -> None:
     digest, layer, data = push(server, name)
     hub = start(line)

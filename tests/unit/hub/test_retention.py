@@ -147,6 +147,7 @@ def there(hub: Hub, repository: str, digest: str) -> bool:
     return hub.manifests.get(repository, digest) is not None
 
 
+@pytest.mark.either
 def test_a_rule_is_applied(hub: Hub, clock: Tick) -> None:
     digests = {}
     for tag in ("a", "b", "c"):
@@ -277,6 +278,7 @@ def test_the_page(server: Running, browser: httpx.Client) -> None:
     assert "no rule" in run("moldar", "hub", "retention", "--data", server.data, "alice/retained", fails=True)
 
 
+@pytest.mark.either
 def test_the_page_of_a_namespace(server: Running, browser: httpx.Client) -> None:
     with server.client("bob") as client:
         client.push_image("bob/first", "one")

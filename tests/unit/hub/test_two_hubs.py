@@ -16,6 +16,7 @@ import pytest
 
 from moldar.errors import UserMistake
 from moldar.hub import administration
+from moldar.hub.access.accounts import TOKEN_PREFIX
 from moldar.hub.refusals import Refusal, Unavailable
 from moldar.hub.registry.blobs import Upload
 from moldar.hub.services import Hub
@@ -109,6 +110,20 @@ def test_what_one_revokes_the_other_refuses_at_once(pair: Pair) -> None:
         assert client.get(path).status_code == 200
         administration.set_disabled(pair.where, "carol", True)
         assert client.get(path).status_code == 401
+
+
+def test_two_hubs_allow_no_more_guesses_than_one(pair: Pair) -> None:
+    def tried(
+        running: Running, name: str, password: str = f"{TOKEN_PREFIX}wrong"
+    ) -> int:  # not slow as a password is
+        with running.client(name, password) as client:
+            return client.get("/auth/token").status_code
+
+    hubs = [pair.one, pair.other] * 4
+    assert [tried(running, "mallory") for running in hubs] == [401] * 8
+    assert [tried(running, "mallory", "a password") for running in hubs[:2]] == [429] * 2
+    assert [tried(running, "oscar") for running in hubs[:2]] == [401] * 2
+    assert tried(pair.one, "alice", PASSWORD) == 200
 
 
 def test_an_upload_goes_from_hub_to_hub(pair: Pair) -> None:
@@ -273,7 +288,17 @@ def test_a_database_that_goes_away_and_comes_back(start: Start, s3: S3) -> None:
             ):
                 assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
                 assert "database does not answer" in answer.json()["errors"][0]["message"]
-            assert client.get("/").status_code == 503
+            for language, words in (
+                ("en", "database does not answer"),
+                ("pt-BR", "O banco de dados do hub não responde"),
+            ):
+                page = client.get("/", headers={"Accept": "text/html", "Accept-Language": language})
+                assert (page.status_code, page.headers["retry-after"]) == (503, "5")
+                assert words in page.text
+                assert f'<html lang="{language}">' in page.text
+                assert "/sign-in" not in page.text
+            plain = client.get("/health")
+            assert (plain.status_code, plain.text[:23]) == (503, "the hub's database does")
             with pytest.raises(Unavailable, match="does not answer"):
                 administration.list_users(pair.where)
             server.start()

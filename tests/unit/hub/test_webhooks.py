@@ -17,6 +17,19 @@ import pytest
 from sqlalchemy import select
 
 from moldar.errors import NotFound, UserMistake
+from moldar.hub.access.decisions import (
+    ACTIONS,
+    ADMIN,
+    ANONYMOUS,
+    PULL,
+    PUSH,
+    Grant,
+    Membership,
+    Principal,
+    Role,
+    manageable,
+    may_configure,
+)
 from moldar.hub.administration import add_user
 from moldar.hub.data.schema import WEBHOOK_DELIVERIES
 from moldar.hub.registry.events import DELIVERED, FAILED, WAITING
@@ -98,6 +111,7 @@ def test_a_push_and_its_deletion_are_told(tmp_path: Path, receiver: Receiver) ->
         assert running.stop() == 0
 
 
+@pytest.mark.either
 def test_only_the_repository_and_the_events_asked_for(hub: Hub) -> None:
     push(hub, "alice/app")
     one = hub.hooks.create("alice/app", "https://example.org/", ["delete"])
@@ -120,6 +134,42 @@ def push(hub: Hub, name: str, *tags: str) -> str:
     hub.blobs.commit(upload, writer, sha256(b"{}"))  # type: ignore[arg-type]
     raw = json.dumps(image_manifest(sha256(b"{}"), 2, [])).encode()
     return hub.manifests.put(name, raw, MANIFEST, tags=tags).digest
+
+
+@pytest.mark.either
+def test_lists_hold_just_what_one_may_manage(hub: Hub) -> None:
+    for name in ("alice/app", "alice/app_x", "alice/appyx", "team/one", "team/two"):
+        push(hub, name)
+    places = ["alice/*", "alice/app", "alice/app_x", "alice/appyx", "team/*", "team/one", "team/two", "zoe/*"]
+    for place in reversed(places):
+        hub.hooks.create(place, "https://example.org/", ["push"])
+    whole, part = Grant("*", ("*",)), Grant("team/*", (PULL, PUSH))
+    roles = (Role("team/one", ADMIN), Role("team/two", "write"), Role("alice/app_x", ADMIN))
+    alice = Principal("alice", 1, memberships=(Membership("team", True), Membership("zoe", False)))
+    seen = set()
+    for base in (ANONYMOUS, alice, Principal("bob", 2, roles=roles), Principal("boss", 3, is_admin=True)):
+        for grants in (None, (), (whole,), (part, Grant("team/one", ("delete",))), (Grant("alice/*", ACTIONS), part)):
+            for robot_of in ("", "team"):
+                who = base._replace(grants=grants, robot_of=robot_of)
+                found = [hook.place for hook in hub.hooks.search(manageable(who))]
+                assert found == [place for place in places if may_configure(who, place)], who
+                seen.add(tuple(found))
+    assert len(seen) == 7
+    everything = manageable(Principal("boss", 3, is_admin=True))
+    assert [hook.place for hook in hub.hooks.search(everything, offset=1, limit=2)] == places[1:3]
+    assert [hook.place for hook in hub.hooks.search(everything, place="team/*")] == ["team/*"]
+
+
+@pytest.mark.either
+def test_the_last_delivery_of_each_hook(hub: Hub) -> None:
+    one, two, quiet = (
+        hub.hooks.create(place, "https://example.org/", ["push"]).id for place in ("a/*", "b/*", "c/*")
+    )
+    for name in ("a/x", "b/x", "a/x"):
+        push(hub, name, "v1", "v2")
+    last = hub.hooks.last_deliveries([one, two, quiet])
+    assert last == {number: hub.hooks.deliveries(number)[0] for number in (one, two)}
+    assert hub.hooks.last_deliveries([]) == {}
 
 
 def test_a_push_that_fails_tells_nothing(hub: Hub) -> None:
@@ -200,8 +250,9 @@ def test_a_slow_receiver_holds_up_nobody(tmp_path: Path, receiver: Receiver) -> 
         slow.close()
 
 
-def test_two_hubs_deliver_once(tmp_path: Path, receiver: Receiver, clock: Tick) -> None:
-    hub, other = Hub(HubSettings(str(tmp_path / "data")), clock), Hub(HubSettings(str(tmp_path / "data")), clock)
+@pytest.mark.either
+def test_two_hubs_deliver_once(tmp_path: Path, receiver: Receiver, clock: Tick, either: dict[str, Any]) -> None:
+    hub, other = (Hub(HubSettings(str(tmp_path / "data"), **either), clock) for _ in range(2))
     try:
         for _ in range(5):
             hub.hooks.create("alice/*", receiver.url, ["push"])

@@ -16,6 +16,7 @@ from moldar.hub.access import audit
 from moldar.hub.access.audit import Actor, record
 from moldar.hub.access.decisions import ACTIONS, Grant, account_name_problem, valid_pattern
 from moldar.hub.access.passwords import MAXIMUM_LENGTH, MINIMUM_LENGTH, Passwords
+from moldar.hub.access.rates import address_key
 from moldar.hub.clock import Clock
 from moldar.hub.data.database import Database, new_id
 from moldar.hub.data.schema import ACCESS_TOKENS, ACCOUNTS, MEMBERS, ROBOTS, SESSIONS, WEBHOOKS
@@ -217,7 +218,11 @@ class Accounts:
             connection.execute(delete(SESSIONS).where(SESSIONS.c.expires <= now))
             connection.execute(
                 insert(SESSIONS).values(
-                    token_hash=_hashed(secret), account_id=account.id, created=now, expires=now + lifetime
+                    token_hash=_hashed(secret),
+                    account_id=account.id,
+                    created=now,
+                    expires=now + lifetime,
+                    address=address_key(by.address)[:64] if by else "",
                 )
             )
             record(connection, now, by, audit.SIGNED_IN, account.name)

@@ -6,10 +6,11 @@ hold names, not numbers, and go after the days that the hub's settings say.
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, delete, insert, or_, select
+from sqlalchemy import Connection, Row, insert, or_, select
 
 from moldar.hub.clock import Clock
 from moldar.hub.data.database import Database
+from moldar.hub.data.pruning import prune
 from moldar.hub.data.schema import ACCOUNTS, AUDIT
 
 SIGNED_IN = "signed-in"
@@ -55,7 +56,6 @@ DEEDS = (
         GARBAGE_COLLECTED,
     ),
 )
-_STEP = 1000
 _LONGEST = 300
 
 
@@ -113,11 +113,18 @@ def record(
         "actor": by.name[:100],
         "address": by.address[:64],
         "action": action,
-        "namespace": target.partition("/")[0] if namespace is None else namespace,
+        "namespace": (target.partition("/")[0] if namespace is None else namespace)[:255],
         "target": target[:_LONGEST],
         "detail": detail[:_LONGEST],
     }
     connection.execute(insert(AUDIT).values(row))
+
+
+def record_failed_sign_in(connection: Connection, now: int, name: str, address: str) -> None:
+    """A line about a wrong password or token. The name is kept only when somebody has it."""
+    known = connection.execute(select(ACCOUNTS.c.name).where(ACCOUNTS.c.name == name)).scalar()
+    namespace = str(known or "").partition("+")[0]
+    record(connection, now, Actor(known or UNKNOWN, address), SIGN_IN_FAILED, known or "", namespace=namespace)
 
 
 class AuditLog:
@@ -142,31 +149,14 @@ class AuditLog:
         with self._database.reading() as connection:
             return [_line(row) for row in connection.execute(query)]
 
-    def sign_in_failed(self, name: str, address: str) -> None:
-        """A wrong password or token. The name is kept only when somebody has it."""
-        with self._database.writing(durable=False) as connection:
-            known = connection.execute(select(ACCOUNTS.c.name).where(ACCOUNTS.c.name == name)).scalar()
-            by = Actor(known or UNKNOWN, address)
-            namespace = str(known or "").partition("+")[0]
-            record(connection, self._clock(), by, SIGN_IN_FAILED, known or "", namespace=namespace)
-
     def note(self, by: Actor, action: str, target: str, *, detail: str = "", namespace: str | None = None) -> None:
         """A line about something that had no transaction of its own."""
         with self._database.writing(durable=False) as connection:
             record(connection, self._clock(), by, action, target, detail=detail, namespace=namespace)
 
     def prune(self, days: int) -> int:
-        """Deletes what is older, in short steps; gives how many lines went."""
-        border = self._clock() - days * 24 * 3600
-        gone = 0
-        while True:
-            old = select(AUDIT.c.id).where(AUDIT.c.at < border).order_by(AUDIT.c.at).limit(_STEP)
-            with self._database.reading() as connection:
-                numbers = list(connection.execute(old).scalars())
-            if not numbers:
-                return gone
-            with self._database.writing(durable=False) as connection:
-                gone += connection.execute(delete(AUDIT).where(AUDIT.c.id.in_(numbers))).rowcount
+        """Deletes what is older; gives how many lines went."""
+        return prune(self._database, AUDIT, self._clock() - days * 24 * 3600)
 
 
 def _line(row: Row[Any]) -> Line:

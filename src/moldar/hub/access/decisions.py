@@ -234,6 +234,20 @@ def may_configure(principal: Principal, place: str) -> bool:
     return may_manage(principal, place)
 
 
+def manageable(principal: Principal) -> tuple[tuple[str, ...], ...]:
+    """What a list asks to hold just the places that `may_configure` allows: each matches a pattern of every tuple."""
+    if not principal._replace(grants=None).is_person:
+        return ((),)
+    owned = [principal.name, *(member.organisation for member in principal.memberships if member.is_owner)]
+    managed = [*(f"{name}/*" for name in owned), *(role.pattern for role in principal.roles if role.level == ADMIN)]
+    limits = () if principal.grants is None else tuple(_granted(principal.grants, action) for action in ACTIONS)
+    return (("*",) if principal.is_admin else tuple(managed), *limits)
+
+
+def _granted(grants: tuple[Grant, ...], action: str) -> tuple[str, ...]:
+    return tuple(grant.pattern for grant in grants if action in grant.actions or "*" in grant.actions)
+
+
 def may_collect_garbage(principal: Principal) -> bool:
     """An administrator, by a token that may delete anywhere."""
     is_whole = principal.grants is None or any(g.pattern == "*" and DELETE in g.actions for g in principal.grants)

@@ -53,7 +53,21 @@ SESSIONS = Table(
     Column("account_id", Integer, ForeignKey("accounts.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("created", BigInteger, nullable=False),
     Column("expires", BigInteger, nullable=False),
+    Column("address", String(64), nullable=False, default=""),
 )
+"""`address`: where the session began, as sign-ins are counted by."""
+
+SIGN_IN_FAILURES = Table(
+    "sign_in_failures",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("at", BigInteger, nullable=False, index=True),
+    Column("account", String(32), nullable=False),
+    Column("address", String(64), nullable=False),
+    Index("ix_sign_in_failures_account", "account", "at"),
+    Index("ix_sign_in_failures_address", "address", "at"),
+)
+"""Of the last minutes. `account` is a keyed hash of the name that was tried."""
 
 ACCESS_TOKENS = Table(
     "access_tokens",

@@ -6,25 +6,30 @@ Knows nothing of what is kept here.
 import asyncio
 import contextlib
 import json
-import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 
-from moldar.hub.proxy.destinations import ForbiddenDestination, check_destination
+from moldar.hub.addresses import Kind
+from moldar.hub.proxy.connecting import Clients, sender_of
+from moldar.hub.proxy.destinations import ForbiddenDestination, is_within
 from moldar.hub.proxy.troubles import UpstreamTrouble, refused, unreachable
 from moldar.hub.upstreams import Upstream
 from moldar.remote.wire import Challenge, format_basic, parse_challenges, repository_scope
 
 _REDIRECTS = 5
-_CONNECTIONS = 64
-_CONNECT_SECONDS = 10
 _TOKEN_SECONDS = 60
 _TOKEN_LIMIT = 256 * 1024
-_AGENT = "moldar-hub"
-_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*(?::\d{1,5})?\Z")
+
+
+class _Answer(NamedTuple):
+    """`is_own`: the upstream gave it, nobody that it sent us to. `sender`: where the upstream answered from."""
+
+    response: httpx.Response
+    is_own: bool
+    sender: Kind
 
 
 class UpstreamClient:
@@ -35,19 +40,13 @@ class UpstreamClient:
 
     def __init__(self, upstream: Upstream, timeout: float, via: Sequence[str] = ("", "", "")) -> None:
         self.upstream = upstream
-        self._http = httpx.AsyncClient(
-            timeout=httpx.Timeout(timeout, connect=min(timeout, _CONNECT_SECONDS), pool=None),
-            limits=httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=8),
-            headers={"User-Agent": _AGENT, "Accept-Encoding": "identity"},
-            follow_redirects=False,
-            mounts=_mounts(*via),
-            trust_env=False,
-        )
+        self._origin = httpx.URL(upstream.url)
+        self._clients = Clients(timeout, via)
         self._authorizations: dict[str, tuple[str, float]] = {}
         self._asking = asyncio.Lock()
 
     async def close(self) -> None:
-        await self._http.aclose()
+        await self._clients.close()
 
     @contextlib.asynccontextmanager
     async def ask(
@@ -77,36 +76,37 @@ class UpstreamClient:
     ) -> httpx.Response:
         """Asks with what we have, and once more after a challenge."""
         authorization = self._known(repository)
-        response = await self._follow(method, path, authorization, headers)
-        if response.status_code != 401:
-            return response
-        challenges = parse_challenges(response.headers.get("www-authenticate", ""))
-        await response.aclose()
-        fresh = await self._answer(challenges, repository, authorization)
-        return await self._follow(method, path, fresh, headers) if fresh else response
+        answer = await self._follow(method, path, authorization, headers)
+        if answer.response.status_code != 401 or not answer.is_own:  # our credentials are nobody else's to ask for
+            return answer.response
+        await answer.response.aclose()
+        fresh = await self._authorize(answer, repository, authorization)
+        return (await self._follow(method, path, fresh, headers)).response if fresh else answer.response
 
-    async def _follow(self, method: str, path: str, authorization: str, headers: Mapping[str, str]) -> httpx.Response:
+    async def _follow(self, method: str, path: str, authorization: str, headers: Mapping[str, str]) -> _Answer:
         """Sends the request where redirects lead; credentials go to the upstream itself only."""
-        url = httpx.URL(self.upstream.url + path)
-        origin = (url.scheme, url.host, url.port)
-        for _ in range(_REDIRECTS):
+        url, is_own, sender = httpx.URL(self.upstream.url + path), True, Kind.PUBLIC
+        for hop in range(_REDIRECTS):
             shown = dict(headers)
-            if authorization and (url.scheme, url.host, url.port) == origin:
+            if authorization and is_own:
                 shown["Authorization"] = authorization
-            response = await self._http.send(self._http.build_request(method, url, headers=shown), stream=True)
+            http = self._clients.own if is_own else self._clients.away(sender)
+            response = await http.send(http.build_request(method, url, headers=shown), stream=True)
+            sender = sender_of(response) if hop == 0 else sender
             if not response.has_redirect_location:
-                return response
+                return _Answer(response, is_own, sender)
             await response.aclose()
             url = url.join(response.headers["location"])
-            await check_destination(str(url), self.upstream.url)
+            is_own = is_within(url, self._origin)
         raise httpx.TooManyRedirects("too many redirects")
 
     def _known(self, repository: str) -> str:
         value, expires = self._authorizations.get(repository, ("", 0.0))
         return value if expires > time.monotonic() else ""
 
-    async def _answer(self, challenges: tuple[Challenge, ...], repository: str, tried: str) -> str:
-        """The Authorization header that answers one of `challenges`, or nothing."""
+    async def _authorize(self, answer: _Answer, repository: str, tried: str) -> str:
+        """The Authorization header that answers one of the challenges of a 401, or nothing."""
+        challenges = parse_challenges(answer.response.headers.get("www-authenticate", ""))
         async with self._asking:
             known = self._known(repository)
             if known and known != tried:  # somebody else has just asked
@@ -114,17 +114,18 @@ class UpstreamClient:
             self._authorizations.pop(repository, None)
             for challenge in challenges:
                 if challenge.scheme == "bearer":
-                    return await self._token(challenge, repository)
+                    return await self._token(challenge, repository, answer.sender)
             if self.upstream.username and any(challenge.scheme == "basic" for challenge in challenges):
                 return self._keep(repository, self._basic(), 3600)
         return ""
 
-    async def _token(self, challenge: Challenge, repository: str) -> str:
-        await check_destination(challenge.realm, self.upstream.url)
+    async def _token(self, challenge: Challenge, repository: str, sender: Kind) -> str:
+        realm = httpx.URL(challenge.realm)
+        http = self._clients.own if is_within(realm, self._origin) else self._clients.away(sender)
         query = {"service": challenge.service, "scope": str(repository_scope(repository, "pull"))}
-        url = httpx.URL(challenge.realm).copy_merge_params({key: value for key, value in query.items() if value})
+        url = realm.copy_merge_params({key: value for key, value in query.items() if value})
         headers = {"Authorization": self._basic()} if self.upstream.username else {}
-        async with self._http.stream("GET", url, headers=headers) as response:
+        async with http.stream("GET", url, headers=headers) as response:
             if not response.is_success:
                 raise refused(self.upstream, response, "NAME_UNKNOWN")
             raw = await read_limited(response, _TOKEN_LIMIT)
@@ -141,21 +142,6 @@ class UpstreamClient:
 
     def _basic(self) -> str:
         return format_basic(self.upstream.username, self.upstream.password)
-
-
-def _mounts(http: str, https: str, no_proxy: str) -> dict[str, httpx.AsyncBaseTransport | None]:
-    """Which hosts are asked through which proxy, as httpx takes it."""
-    mounts: dict[str, httpx.AsyncBaseTransport | None] = {
-        f"{scheme}://": httpx.AsyncHTTPTransport(proxy=proxy)
-        for scheme, proxy in (("http", http), ("https", https))
-        if proxy
-    }
-    named = [entry.strip().lstrip(".") for entry in no_proxy.split(",")]
-    if "*" in named:
-        return {}
-    for host in ("localhost", "127.0.0.1", *filter(_HOST.match, named)):
-        mounts |= {f"all://{host}": None, f"all://*.{host}": None}
-    return mounts
 
 
 async def read_limited(response: httpx.Response, limit: int) -> bytes:

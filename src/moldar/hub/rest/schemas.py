@@ -126,7 +126,7 @@ SCHEMAS: dict[str, Schema] = {
     "Tokens": record(items={"type": "array", "items": reference("Token")}),
     "Webhook": record(**_WEBHOOK),
     "NewWebhook": record(**_WEBHOOK, secret=TEXT),
-    "Webhooks": record(items={"type": "array", "items": reference("Webhook")}),
+    "Webhooks": pages_of("Webhook"),
     "Delivery": record(
         id=TEXT,
         event={"type": "string", "enum": [*EVENTS, PING]},

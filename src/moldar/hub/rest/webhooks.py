@@ -4,12 +4,13 @@ A hook that one may not manage and one that does not exist get the same answer.
 """
 
 from typing import Any
+from urllib.parse import urlencode
 
-from moldar.hub.access.decisions import PULL, Verdict, decide, may_configure, refusal
+from moldar.hub.access.decisions import PULL, Verdict, decide, manageable, may_configure, refusal
 from moldar.hub.refusals import Refusal
 from moldar.hub.registry.events import EVENTS, WAITING
 from moldar.hub.rest import schemas
-from moldar.hub.rest.calls import PREFIX, Answer, Call, Operation, moment, not_found, number
+from moldar.hub.rest.calls import PAGE_QUERY, PREFIX, Answer, Call, Operation, bounds, moment, not_found, number, page
 from moldar.hub.rest.schemas import reference
 from moldar.hub.services import Hub
 from moldar.hub.webhooks.hooks import Delivery, Hook
@@ -32,7 +33,7 @@ class WebhookOperations:
             Operation(
                 *("GET", _ALL, "listWebhooks", "Webhooks that one may manage", self.list),
                 *({200: reference("Webhooks")}, _TAG),
-                query=place,
+                query={**place, **PAGE_QUERY},
             ),
             Operation(
                 *("POST", _ALL, "makeWebhook", "Make a webhook for alice/app, or for alice/*", self.make),
@@ -58,12 +59,9 @@ class WebhookOperations:
 
     async def list(self, call: Call) -> Answer:
         place = call.query.get("place", "")
-        found = [
-            _hook(hook)
-            for hook in await self._hub.in_thread(self._hub.hooks.list_all)
-            if may_configure(call.principal, hook.place) and place in ("", hook.place)
-        ]
-        return Answer(200, {"items": found})
+        found = self._hub.hooks.search(manageable(call.principal), place=place, **bounds(call))
+        path = _ALL + (f"?{urlencode({'place': place})}" if place else "")
+        return page(call, [_hook(hook) for hook in found], path)
 
     async def make(self, call: Call) -> Answer:
         wish, place = call.body, call.body["place"]

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from moldar.errors import NotFound, UserMistake
 from moldar.hub.access import audit
 from moldar.hub.registry.garbage import Collected
-from moldar.hub.web.desk import Desk, Form, page_text
+from moldar.hub.web.desk import Desk, Form, page_number, page_text
 from moldar.hub.web.pages import FormRefused, Visit
 
 PER_PAGE = 50
@@ -71,8 +71,7 @@ class AdminPages:
         if not self._desk.is_admin(visit):
             return self._desk.closed(visit)
         text = page_text(request, "name").lower()
-        number = page_text(request, "page", 5)
-        page = int(number) if number.isascii() and number.isdigit() else 0
+        page = page_number(request)
 
         def show(problem: str = "") -> Response:
             found = [account for account in self._hub.accounts.list_all() if text in account.name]

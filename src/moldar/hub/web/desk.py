@@ -15,6 +15,7 @@ from moldar.hub.web.pages import FormRefused, Pages, Visit, byte_link
 
 Form = dict[str, str]
 Act = Callable[[Form], Any]
+Again = Callable[[str], Response | Awaitable[Response]]
 
 
 class NotConfirmed(UserMistake):
@@ -87,16 +88,19 @@ class Desk:
     def admin_frame(self, visit: Visit) -> Frame:
         return Frame(visit.language.text("Administration"), "/admin", ADMIN_TABS)
 
-    async def take(
-        self, visit: Visit, act: Act, again: Callable[[str], Response | Awaitable[Response]], target: str
-    ) -> Response:
-        """Does with a form of ours what `act` says, in a thread, and goes on to `target`.
+    async def take(self, visit: Visit, act: Act, again: Again, target: str) -> Response:
+        """As `attend`, for what a thread does."""
+        return await self.attend(visit, lambda form: self.hub.in_thread(act, form), again, target)
 
-        What `act` raises as a mistake is shown by `again`; a Response that it gives is the answer.
+    async def attend(
+        self, visit: Visit, work: Callable[[Form], Awaitable[Any]], again: Again, target: str
+    ) -> Response:
+        """Does with a form of ours what `work` says and goes on to `target`.
+
+        What `work` raises as a mistake is shown by `again`; a Response that it gives is the answer.
         """
         try:
-            form = await self.pages.form(visit)
-            made = await self.hub.in_thread(act, form)
+            made = await work(await self.pages.form(visit))
         except FormRefused:
             return self.pages.expired(visit)
         except NotFound:
@@ -110,6 +114,18 @@ class Desk:
 def page_text(request: Request, name: str, longest: int = 100) -> str:
     """A query parameter, trimmed."""
     return request.query_params.get(name, "").replace("\0", "").strip()[:longest]
+
+
+def page_number(request: Request) -> int:
+    """Which page of a list is asked for, from 0."""
+    number = page_text(request, "page", 5)
+    return int(number) if number.isascii() and number.isdigit() else 0
+
+
+def path_number(request: Request) -> int:
+    """The number in the path; one that names nothing when no table could hold it."""
+    number: int = request.path_params["number"]
+    return number if number < 2**31 else -1
 
 
 def names_in(text: str, limit: int = 20) -> tuple[str, ...]:

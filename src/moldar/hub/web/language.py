@@ -5,7 +5,15 @@ from typing import NamedTuple
 from moldar.hub.web.language_keeping import KEEPING
 from moldar.hub.web.language_settings import SETTINGS_PORTUGUESE
 
+_OUTAGES = {
+    "The hub cannot answer just now": "O hub não pode responder agora",
+    "Please try again in a moment.": "Tente novamente em alguns instantes.",
+    "the hub's database does not answer": "o banco de dados do hub não responde",
+    "the hub's database is busy": "o banco de dados do hub está ocupado",
+    "the hub's storage does not answer": "o armazenamento do hub não responde",
+}
 PORTUGUESE = {
+    **_OUTAGES,
     **KEEPING,
     **SETTINGS_PORTUGUESE,
     "A registry for container images": "Um registro de imagens de contêiner",

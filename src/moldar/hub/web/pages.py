@@ -15,13 +15,14 @@ from urllib.parse import parse_qs, parse_qsl, quote, urlencode, urlsplit
 
 from jinja2 import Environment, FileSystemLoader
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
 from moldar.hub.access.accounts import Account
 from moldar.hub.access.audit import Actor
 from moldar.hub.access.decisions import ANONYMOUS, PULL, Principal, Verdict, decide, may_administer
 from moldar.hub.exchange import PRINCIPAL, client_address
 from moldar.hub.layers.image import command_text
+from moldar.hub.refusals import RETRY_SECONDS, Unavailable
 from moldar.hub.registry.repositories import Repository
 from moldar.hub.services import Hub
 from moldar.hub.web.language import Language, choose
@@ -171,6 +172,22 @@ class Pages:
     def expired(self, visit: Visit) -> Response:
         message = visit.language.text("The form has expired. Please try again.")
         return self.render(visit, "message.html", {"title": message}, status=403)
+
+    def outage(self, request: Request, error: Unavailable) -> Response:
+        """What a person reads while database or storage are out; neither is asked anything. Programs get text.
+
+        Who visits is not known then, so the page shows nobody's name and no sign-in.
+        """
+        language = choose(request.headers.get("accept-language", ""))
+        reason = language.text(error.message)
+        if "text/html" in request.headers.get("accept", ""):
+            visit = Visit(request, None, language, "", "", False, "")
+            response = self.render(visit, "outage.html", {"reason": reason[:1].upper() + reason[1:]}, status=503)
+        else:
+            text = f"{reason}. {language.text('Please try again in a moment.')}\n"
+            response = PlainTextResponse(text, 503, {"Cache-Control": "no-store"})
+        response.headers["Retry-After"] = str(RETRY_SECONDS)
+        return response
 
     def redirect(self, target: str) -> Response:
         """To a path of ours; to the home page for anything else."""

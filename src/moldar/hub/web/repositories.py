@@ -15,6 +15,7 @@ from moldar.hub.refusals import Refusal
 from moldar.hub.registry.figures import Figure
 from moldar.hub.registry.repositories import Listed, Repository, audience_of
 from moldar.hub.web.compare import ComparePage
+from moldar.hub.web.desk import page_number
 from moldar.hub.web.pages import FormRefused, Pages, Visit
 from moldar.hub.web.plot import bars
 from moldar.hub.web.tags import TagPages, split_address
@@ -38,7 +39,7 @@ class RepositoryPages:
     async def home(self, request: Request) -> Response:
         visit = self._pages.visit(request)
         query = request.query_params.get("q", "").strip()[:100]
-        page = _page_number(request)
+        page = page_number(request)
         found = self._hub.repositories.search(
             audience_of(visit.principal), text=query, offset=page * PER_PAGE, limit=PER_PAGE + 1
         )
@@ -60,7 +61,7 @@ class RepositoryPages:
         owner = self._hub.accounts.find(request.path_params["name"])
         if owner is None or not self._shows_itself(visit, owner):
             return self._pages.not_found(visit)
-        page = _page_number(request)
+        page = page_number(request)
         found = self._hub.repositories.search(
             audience_of(visit.principal), below=owner.name, offset=page * PER_PAGE, limit=PER_PAGE + 1
         )
@@ -106,7 +107,7 @@ class RepositoryPages:
             return await self._compare.show(visit, repository, reference)
         if reference:
             return await self._tags.show(visit, repository, reference)
-        page = _page_number(request)
+        page = page_number(request)
         tags = self._hub.manifests.tags(repository.name, offset=page * TAGS_PER_PAGE, limit=TAGS_PER_PAGE + 1)
         values: dict[str, Any] = {
             "repository": repository,
@@ -167,8 +168,3 @@ class RepositoryPages:
         else:
             return self._pages.not_found(visit)
         return self._pages.redirect(here)
-
-
-def _page_number(request: Request) -> int:
-    text = request.query_params.get("page", "0")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0

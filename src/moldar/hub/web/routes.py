@@ -7,8 +7,8 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from moldar.hub.authentication import Authenticator
-from moldar.hub.services import Hub
 from moldar.hub.web.accounts import AccountPages
+from moldar.hub.web.desk import Desk
 from moldar.hub.web.pages import HERE, SECURITY_HEADERS, Pages
 from moldar.hub.web.repositories import RepositoryPages
 from moldar.hub.web.settings_routes import settings_routes
@@ -16,10 +16,11 @@ from moldar.hub.web.settings_routes import settings_routes
 _KEEP = "public, max-age=31536000, immutable"
 
 
-def web_routes(hub: Hub, authenticator: Authenticator) -> list[BaseRoute]:
+def web_routes(pages: Pages, authenticator: Authenticator) -> list[BaseRoute]:
     """All routes of the pages; the last one takes what no other does."""
-    pages = Pages(hub)
-    accounts = AccountPages(pages, authenticator)
+    hub = pages.hub
+    desk = Desk(pages)
+    accounts = AccountPages(desk, authenticator)
     repositories = RepositoryPages(pages)
     assets = frozenset(os.listdir(os.path.join(HERE, "static")))
 
@@ -45,7 +46,7 @@ def web_routes(hub: Hub, authenticator: Authenticator) -> list[BaseRoute]:
         Route("/sign-out", accounts.sign_out, methods=["POST"]),
         Route("/settings/tokens", accounts.tokens, methods=both),
         Route("/settings/tokens/{number:int}/revoke", accounts.revoke, methods=["POST"]),
-        *settings_routes(pages),
+        *settings_routes(desk),
         Route("/u/{name}", repositories.profile),
         Route("/r/{name:path}", repositories.repository, methods=both),
         Route("/static/{name}", static),

@@ -7,16 +7,14 @@ from moldar.hub.web.audit import AuditPages
 from moldar.hub.web.desk import Desk
 from moldar.hub.web.keeping import KeepingPages
 from moldar.hub.web.organisations import OrganisationPages
-from moldar.hub.web.pages import Pages
 from moldar.hub.web.repository_settings import RepositorySettings
 from moldar.hub.web.robots import RobotPages
 from moldar.hub.web.teams import TeamPages
 from moldar.hub.web.webhooks import WebhookPages
 
 
-def settings_routes(pages: Pages) -> list[BaseRoute]:
+def settings_routes(desk: Desk) -> list[BaseRoute]:
     """Each has its tab in `navigation`."""
-    desk = Desk(pages)
     organisations = OrganisationPages(desk)
     teams = TeamPages(desk)
     robots = RobotPages(desk)

@@ -6,14 +6,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from moldar.errors import NotFound
-from moldar.hub.access.decisions import PULL, may_manage
+from moldar.hub.access.decisions import PULL, manageable, may_manage
 from moldar.hub.registry.events import EVENTS
-from moldar.hub.web.desk import Desk
+from moldar.hub.web.desk import Desk, page_number, path_number
 from moldar.hub.web.pages import FormRefused, Visit
 from moldar.hub.webhooks.hooks import Hook, InvalidHook
 
 _HERE = "/settings/webhooks"
 _SHOWN = 20
+_PER_PAGE = 50
 
 
 class WebhookPages:
@@ -59,12 +60,12 @@ class WebhookPages:
         visit = self._pages.visit(request)
         if visit.account is None:
             return self._desk.closed(visit)
-        hook = self._hub.hooks.find(request.path_params["number"])
+        hook = self._hub.hooks.find(path_number(request))
         if hook is None or not may_manage(visit.principal, hook.place):
             return self._pages.not_found(visit)
         if request.method == "POST":
             return await self._change(visit, hook)
-        values = {"hook": hook, "deliveries": self._hub.hooks.deliveries(hook.id)[:_SHOWN]}
+        values = {"hook": hook, "deliveries": self._hub.hooks.deliveries(hook.id, _SHOWN)}
         return self._render(visit, "webhook.html", values)
 
     async def _change(self, visit: Visit, hook: Hook) -> Response:
@@ -93,11 +94,14 @@ class WebhookPages:
         return place.endswith("/*") or self._pages.may(visit, PULL, place)
 
     async def _list(self, visit: Visit, wish: dict[str, str], *, problem: str = "", secret: str = "") -> Response:
-        found = await self._hub.in_thread(self._hub.hooks.list_all)
-        mine = [hook for hook in found if may_manage(visit.principal, hook.place)]
-        last = {hook.id: self._hub.hooks.deliveries(hook.id, 1) for hook in mine}
+        number = page_number(visit.request)
+        hooks = self._hub.hooks
+        found = hooks.search(manageable(visit.principal), offset=number * _PER_PAGE, limit=_PER_PAGE + 1)
+        last = hooks.last_deliveries([hook.id for hook in found])
         values = {
-            "hooks": [(hook, last[hook.id][0] if last[hook.id] else None) for hook in mine],
+            "hooks": [(hook, last.get(hook.id)) for hook in found[:_PER_PAGE]],
+            "page": number,
+            "more": len(found) > _PER_PAGE,
             "wish": {"place": "", "url": "", **wish},
             "events": EVENTS,
             "secret": secret,

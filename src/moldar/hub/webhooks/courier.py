@@ -14,13 +14,13 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from moldar.errors import MoldarError
+from moldar.hub.addresses import Network
 from moldar.hub.clock import Clock
 from moldar.hub.data.database import Database
 from moldar.hub.data.schema import WEBHOOK_DELIVERIES, WEBHOOKS
 from moldar.hub.metrics import Metrics
 from moldar.hub.registry.events import DELIVERED, FAILED, WAITING, Outbox
 from moldar.hub.webhooks.sending import Letter, Outcome, send
-from moldar.hub.webhooks.targets import Network
 
 ATTEMPTS = 7
 LOG_LENGTH = 50

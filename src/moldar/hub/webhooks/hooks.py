@@ -1,10 +1,10 @@
 """The webhooks of one hub: making, listing, changing and trying them, and what became of their deliveries."""
 
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any, ClassVar, NamedTuple
 
-from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, delete, false, func, insert, or_, select, true, update
 
 from moldar.errors import NotFound, UserMistake
 from moldar.hub.access import audit
@@ -94,11 +94,20 @@ class Hooks:
             row = connection.execute(_hooks().where(WEBHOOKS.c.id == number)).first()
         return _hook(row) if row else None
 
-    def list_all(self) -> list[Hook]:
-        """Every hook, by place."""
+    def search(
+        self, patterns: Iterable[Iterable[str]], *, place: str = "", offset: int = 0, limit: int | None = None
+    ) -> list[Hook]:
+        """Hooks whose place matches a pattern of each of `patterns` (see `manageable`), by place.
+
+        `place`: only those that are there.
+        """
+        query = _hooks().order_by(_place(), WEBHOOKS.c.id).offset(offset).limit(limit)
+        for any_of in patterns:
+            query = query.where(or_(false(), *(_named_by(pattern) for pattern in any_of)))
+        if place:
+            query = query.where(_place() == place)
         with self._database.reading() as connection:
-            found = [_hook(row) for row in connection.execute(_hooks().order_by(WEBHOOKS.c.id))]
-        return sorted(found, key=lambda hook: hook.place)
+            return [_hook(row) for row in connection.execute(query)]
 
     def change(
         self,
@@ -148,6 +157,14 @@ class Hooks:
             rows = connection.execute(query.order_by(WEBHOOK_DELIVERIES.c.id.desc()).limit(limit))
             return [Delivery(*row) for row in rows]
 
+    def last_deliveries(self, numbers: Collection[int]) -> dict[int, Delivery]:
+        """The last delivery of each hook that has any, by the hook's number."""
+        rows = WEBHOOK_DELIVERIES.c
+        newest = select(func.max(rows.id)).where(rows.webhook_id.in_(numbers)).group_by(rows.webhook_id)
+        query = select(rows.webhook_id, *(rows[name] for name in Delivery._fields)).where(rows.id.in_(newest))
+        with self._database.reading() as connection:
+            return {row[0]: Delivery(*row[1:]) for row in connection.execute(query)}
+
     def redeliver(self, number: int, key: str) -> bool:
         """Sends a delivery that has ended once more; False when the hook has none such."""
         this = (WEBHOOK_DELIVERIES.c.webhook_id == number) & (WEBHOOK_DELIVERIES.c.uuid == key)
@@ -163,6 +180,17 @@ class Hooks:
 def _hooks() -> Select[Any]:
     joined = WEBHOOKS.outerjoin(REPOSITORIES, REPOSITORIES.c.id == WEBHOOKS.c.repository_id)
     return select(WEBHOOKS, REPOSITORIES.c.name.label("repository")).select_from(joined)
+
+
+def _place() -> ColumnElement[str]:
+    """A hook's place, as people write it."""
+    return func.coalesce(REPOSITORIES.c.name, WEBHOOKS.c.namespace + "/*")
+
+
+def _named_by(pattern: str) -> ColumnElement[bool]:
+    if pattern == "*":
+        return true()
+    return _place().startswith(pattern[:-1], autoescape=True) if pattern.endswith("*") else _place() == pattern
 
 
 def _hook(row: Row[Any]) -> Hook:

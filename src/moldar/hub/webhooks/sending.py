@@ -9,14 +9,14 @@ import functools
 import hashlib
 import hmac
 import re
-import socket
 import ssl
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from moldar import __version__
-from moldar.hub.webhooks.targets import Network, Target, allowed, parse_target
+from moldar.hub.addresses import Network, look_up
+from moldar.hub.webhooks.targets import Target, allowed, parse_target
 
 SIGNATURE_HEADER = "X-Moldar-Signature-256"
 EVENT_HEADER = "X-Moldar-Event"
@@ -97,13 +97,11 @@ async def _post(letter: Letter, networks: Sequence[Network]) -> int:
 async def _connected(
     target: Target, networks: Sequence[Network]
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    loop = asyncio.get_running_loop()
     try:
-        found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-    except (socket.gaierror, UnicodeError) as error:
+        found = await look_up(target.host, target.port)
+    except OSError as error:
         raise _Undeliverable("no such host") from error
-    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-    good = [address for address in addresses if allowed(address, networks)]
+    good = [address for address in found if allowed(address, networks)]
     if not good:
         raise _Undeliverable("the host's address is not public, and not allowed here")
     failure: OSError | None = None

@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
+from moldar.hub.addresses import Kind, Network, embedded, kind_of
+
 URL_LIMIT = 2000
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Target(NamedTuple):
@@ -46,28 +45,13 @@ def parse_target(url: str) -> Target | None:
 def allowed(address: str, networks: Sequence[Network]) -> bool:
     """Whether a delivery may go to `address`: it is public, or within one of `networks`."""
     try:
-        found = ipaddress.ip_address(address)
-    except ValueError:  # with a zone: link-local
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
         return False
     if any(found.version == network.version and found in network for network in networks):
         return True
     inner = embedded(found)
-    return is_public(found) if inner is None else allowed(str(inner), networks)
-
-
-def is_public(address: Address) -> bool:
-    return address.is_global and not address.is_multicast and not address.is_reserved
-
-
-def embedded(address: Address) -> Address | None:
-    """The IPv4 address that packets to an IPv6 address may end up at."""
-    if isinstance(address, ipaddress.IPv4Address):
-        return None
-    if address in _NAT64:
-        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    if address.teredo:
-        return address.teredo[1]
-    return address.ipv4_mapped or address.sixtofour
+    return kind_of(address) is Kind.PUBLIC or (inner is not None and allowed(str(inner), networks))
 
 
 def _valid_host(parts: SplitResult) -> bool:
