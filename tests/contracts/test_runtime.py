@@ -1,4 +1,4 @@
-"""What every OCI runtime must do, by crun and by runc."""
+"""What every runtime must do, by crun, by runc and by our own isolation."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ from moldar.sandbox.spec import BindMount, Limit, ProcessSpec, Resources, Sandbo
 ENV = ("PATH=/bin",)
 
 
-@pytest.fixture(params=["crun", "runc"])
+@pytest.fixture(params=["crun", "runc", "builtin"])
 def runtime(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Runtime]:
     chosen = choose_runtime(str(tmp_path / "run"), request.param)
     assert chosen.name == request.param
