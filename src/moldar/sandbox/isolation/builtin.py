@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 from moldar.sandbox.bundle import Features, process_document
@@ -187,7 +188,7 @@ class BuiltinRuntime:
         """What is to be made; makes the control groups and writes down what `execute` must know."""
         linux = config["linux"]
         profile = linux.get("seccomp")
-        program = compile_filter(profile, os.uname().machine) if profile else b""
+        program = _compiled(json.dumps(profile)) if profile else b""
         path, resources = linux.get("cgroupsPath", ""), linux.get("resources", {})
         cgroups = cgroup_directories(path, resources) if path else ()
         unruled = bool(profile) and not path
@@ -232,6 +233,12 @@ def _own(record: Record) -> int:
 def _configuration(bundle: str) -> dict[str, Any]:
     with open(f"{bundle}/config.json", encoding="utf-8", errors="surrogateescape") as file:
         return dict(json.load(file))
+
+
+@lru_cache(maxsize=8)
+def _compiled(profile: str) -> bytes:
+    """The filter for a profile, as JSON; the steps of a build mostly have the same."""
+    return compile_filter(json.loads(profile), os.uname().machine)
 
 
 def _process(config: dict[str, Any]) -> ProcessSpec:

@@ -4,6 +4,8 @@ From the kernel's tables (arch/x86/entry/syscalls, include/uapi/asm-generic/unis
 of Linux 6.18. Names are those of the kernel, which libseccomp and Docker's profiles use too.
 """
 
+from functools import cache
+
 ARCHITECTURES = ("x86_64", "i386", "aarch64", "arm")
 X32_BIT = 0x40000000
 """Set in the number of a call of x86-64's x32 ABI; otherwise it is as on x86-64, but for `_X32`."""
@@ -148,14 +150,11 @@ def call_numbers(name: str, architecture: str) -> tuple[int, ...]:
         usual = call_numbers(name, "x86_64")
         own = (_X32[name],) if name in _X32 else ()
         return tuple(number | X32_BIT for number in (*usual, *own))
-    number = _row(name)[ARCHITECTURES.index(architecture)]
+    number = _rows()[name][ARCHITECTURES.index(architecture)]
     return () if number == "-" else (int(number),)
 
 
-def _row(name: str) -> list[str]:
-    start = _NUMBERS.find(f"\n{name} ")
-    if start < 0:
-        start = _NUMBERS.find(f"; {name} ")
-    if start < 0:
-        raise KeyError(name)
-    return _NUMBERS[start:].lstrip("\n; ").partition(";")[0].split()[1:]
+@cache
+def _rows() -> dict[str, list[str]]:
+    rows = (item.split() for item in _NUMBERS.split(";"))
+    return {name: numbers for name, *numbers in rows}

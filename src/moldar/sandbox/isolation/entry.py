@@ -176,8 +176,10 @@ def _execute(plan: Plan) -> int:
 
 
 def _enter_cgroups(directories: list[str]) -> None:
+    """By `tasks` on version 1: moving one thread waits for nobody, moving a process for a grace period of RCU."""
     for directory in directories:
-        with open(f"{directory}/cgroup.procs", "wb", buffering=0) as file:
+        name = "tasks" if os.path.exists(f"{directory}/tasks") else "cgroup.procs"
+        with open(f"{directory}/{name}", "wb", buffering=0) as file:
             file.write(b"0")
 
 

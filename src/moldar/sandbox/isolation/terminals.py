@@ -4,11 +4,11 @@
 """
 
 import _socket
-import array
 import fcntl
 import os
 import select
 import stat
+import struct
 import termios
 import tty
 
@@ -20,6 +20,7 @@ _PTMX = os.makedev(5, 2)
 _CHUNK = 65536
 _MOST_WAITING = 1 << 16
 _WINDOW_BYTES = 8
+_DESCRIPTOR = struct.Struct("i")
 
 
 class Terminal:
@@ -105,9 +106,9 @@ class Relay:
             termios.tcsetattr(0, termios.TCSADRAIN, self._before)
 
     def _receive(self) -> None:
-        data = self._ours.recvmsg(1, _socket.CMSG_SPACE(4))[1]
+        data = self._ours.recvmsg(1, _socket.CMSG_SPACE(_DESCRIPTOR.size))[1]
         if data:
-            self._master = array.array("i", data[0][2])[0]
+            self._master = _DESCRIPTOR.unpack(data[0][2])[0]
             os.set_inheritable(self._master, False)
             os.set_blocking(self._master, False)
 
@@ -150,7 +151,7 @@ class Relay:
 
 
 def _send(socket: _socket.socket, master: int) -> None:
-    rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", [master]))
+    rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, _DESCRIPTOR.pack(master))
     with Doing("hand the terminal out"):
         socket.sendmsg([b"/dev/ptmx"], [rights])
         socket.close()
