@@ -141,24 +141,28 @@ def _find(plan: ProcessPlan) -> str:
     if not name:
         raise Failure("no command was given", _NOT_FOUND)
     if "/" in name:
+        if not os.path.exists(name):
+            raise Failure(f'exec: "{name}": no such file or directory', _NOT_FOUND)
+        if not _is_executable(name):
+            raise Failure(f'exec: "{name}": permission denied', _NOT_EXECUTABLE)
         return name
     path = _PATH
     for variable in plan.env:
         if variable.startswith("PATH="):
             path = variable[5:]
-    refused = False
-    for folder in path.split(":"):
-        candidate = os.path.join(folder, name)
-        try:
-            mode = os.stat(candidate).st_mode
-        except OSError:
-            continue
-        if stat.S_ISREG(mode) and os.access(candidate, os.X_OK):
-            return candidate if "/" in candidate else f"./{candidate}"
-        refused = True
-    if refused:
+    found = [
+        candidate for folder in path.split(":") if os.path.exists(candidate := os.path.join(folder or ".", name))
+    ]
+    for candidate in found:
+        if _is_executable(candidate):
+            return candidate
+    if found:
         raise Failure(f'exec: "{name}": permission denied', _NOT_EXECUTABLE)
     raise Failure(f'exec: "{name}": executable file not found in $PATH', _NOT_FOUND)
+
+
+def _is_executable(path: str) -> bool:
+    return stat.S_ISREG(os.stat(path).st_mode) and os.access(path, os.X_OK)
 
 
 def _execute(program: str, plan: ProcessPlan) -> None:
