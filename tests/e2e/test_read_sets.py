@@ -193,6 +193,6 @@ def test_without_root_a_build_goes_as_far_as_it_can(moldar: Moldar, project: Pro
     assert 'exec: "/a": permission denied' in build(1)
     (context / "busybox").write_bytes(Path("/bin/busybox").read_bytes())
     (context / "busybox").chmod(0o755)
-    (context / "Dockerfile").write_text('FROM scratch\nCOPY busybox /b\nRUN ["/b", "id"]\n')
+    (context / "Dockerfile").write_text('FROM scratch\nCOPY busybox /busybox\nRUN ["/busybox", "id"]\n')
     assert "uid=0 gid=0" in build(0)
     assert str(moldar.home) not in Path("/proc/mounts").read_text()
