@@ -175,7 +175,7 @@ def test_read_sets_travel_with_the_cache(
 
 
 def test_without_root_a_build_goes_as_far_as_it_can(moldar: Moldar, project: Project) -> None:
-    """In a user namespace layers are copied instead of mounted, nothing is traced, and our own isolation runs steps."""
+    """In a user namespace layers are copied instead of mounted, nothing is traced, our own isolation runs steps."""
     context = project(Dockerfile="FROM scratch\nCOPY a /a\nCOPY b /b\n", a="1", b="2")
     program = ["unshare", "--user", "--map-root-user", "--mount", sys.executable, "-m", "moldar"]
 

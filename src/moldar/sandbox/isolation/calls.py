@@ -72,15 +72,15 @@ def set_hostname(name: str) -> None:
     _check(_libc.sethostname(data, len(data)))
 
 
-def close_on_exec_from(first: int) -> None:
-    """Let no descriptor from `first` on survive the next execve(2)."""
+def close_from(first: int, *, at_execution: bool = False) -> None:
+    """Close all descriptors from `first` on, now or at the next execve(2)."""
     try:
-        _call(_CLOSE_RANGE, first, 0xFFFFFFFF, _CLOSE_RANGE_CLOEXEC)
+        _call(_CLOSE_RANGE, first, 0xFFFFFFFF, _CLOSE_RANGE_CLOEXEC if at_execution else 0)
     except OSError:  # before Linux 5.11
         for name in os.listdir("/proc/self/fd"):
             if int(name) >= first:
                 try:
-                    os.set_inheritable(int(name), False)
+                    os.set_inheritable(int(name), False) if at_execution else os.close(int(name))
                 except OSError:  # the one that listed them
                     pass
 

@@ -31,7 +31,8 @@ def main() -> None:
     """Do what the plan says, and end."""
     try:
         os.close(_PROGRAM)
-        calls.close_on_exec_from(_PLAN)
+        calls.close_from(_REPORT + 1)
+        calls.close_from(_PLAN, at_execution=True)
         with open(_PLAN, "rb") as file:
             plan = unpack(file.read())
         code = {"run": _run, "create": _create, "execute": _execute}[plan.verb](plan)

@@ -23,6 +23,7 @@ _NAMESPACES = {
 _NOEXEC, _SYNCHRONOUS, _DIRSYNC, _NODIRATIME, _RELATIME, _STRICTATIME = 8, 16, 128, 2048, 1 << 21, 1 << 24
 _OPTIONS = {
     "ro": (MS_RDONLY, calls.ATTR_RDONLY),
+    "rro": (MS_RDONLY, calls.ATTR_RDONLY),
     "nosuid": (MS_NOSUID, calls.ATTR_NOSUID),
     "nodev": (MS_NODEV, calls.ATTR_NODEV),
     "noexec": (_NOEXEC, calls.ATTR_NOEXEC),
@@ -33,7 +34,7 @@ _OPTIONS = {
     "sync": (_SYNCHRONOUS, 0),
     "dirsync": (_DIRSYNC, 0),
 }
-"""What an option is as MS_… for a new mount and as ATTR_… for a bind."""
+"""What an option is as MS_… for a new mount and as ATTR_… for a bind, where it concerns all mounts that are shown."""
 _IMPLIED = frozenset({"rw", "suid", "dev", "exec", "async", "bind", "rbind", "private", "rprivate", "defaults"})
 """Options that are so anyway, or that are looked at elsewhere."""
 _CGROUP_TYPES = {"cgroup": "cgroup2"}

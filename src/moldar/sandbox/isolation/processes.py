@@ -69,6 +69,7 @@ class Process:
                 resource.setrlimit(number, (soft, hard))
         self._change_user()
         steps.changed()
+        calls.hide_from_peers()
         self._confine()
         program = _find(plan)
         steps.ready()
@@ -171,7 +172,7 @@ def _execute(program: str, plan: ProcessPlan) -> None:
         name, equals, value = variable.partition("=")
         if name and equals:
             environment[name] = value
-    calls.close_on_exec_from(3)
+    calls.close_from(3, at_execution=True)
     calls.usual_signals(_CHANGED_BY_PYTHON)
     try:
         os.execve(program, plan.args, environment)
