@@ -19,6 +19,7 @@ _SET_LOCK, _GET_PEER = 0x40045431, 0x5441
 _PTMX = os.makedev(5, 2)
 _CHUNK = 65536
 _MOST_WAITING = 1 << 16
+_MOST_LAST_WORDS = 64
 _WINDOW_BYTES = 8
 _DESCRIPTOR = struct.Struct("i")
 
@@ -83,6 +84,7 @@ class Relay:
         elif descriptor == 0:
             self._take_input()
         else:
+            poll.unregister(descriptor)  # it may be closed now; if not, it is watched again
             self._exchange()
         self._watch(poll)
 
@@ -96,7 +98,9 @@ class Relay:
         """The inner process has ended: its last words, and our terminal as it was."""
         if self._master >= 0:
             self._outgoing = b""
-            while self._master >= 0 and select.select([self._master], [], [], 0)[0]:
+            for _ in range(_MOST_LAST_WORDS):  # others may go on writing for ever
+                if self._master < 0 or not select.select([self._master], [], [], 0)[0]:
+                    break
                 self._exchange()
         self.restore()
 
@@ -120,7 +124,7 @@ class Relay:
         ):
             if events and self._master >= 0:
                 poll.register(descriptor, events)
-            else:
+            elif descriptor >= 0:
                 _unregister(poll, descriptor)
 
     def _take_input(self) -> None:
