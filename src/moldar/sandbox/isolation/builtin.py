@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from moldar.sandbox.bundle import Features, process_document
-from moldar.sandbox.isolation.cgroups import NoCgroup, cgroup_directories, make_cgroups
+from moldar.sandbox.isolation.cgroups import TREE, NoCgroup, cgroup_directories, make_cgroups
 from moldar.sandbox.isolation.filters import compile_filter
 from moldar.sandbox.isolation.interpreters import reported, start_interpreter
 from moldar.sandbox.isolation.planning import process_plan, root_plan
@@ -25,12 +25,13 @@ _KILLED = 128 + signal.SIGKILL
 
 
 class BuiltinRuntime:
-    """Isolation by system calls. `state_root` is a directory for its records."""
+    """Isolation by system calls. `state_root` is a directory for its records, `tree` where control groups are."""
 
     name = NAME
 
-    def __init__(self, state_root: str, features: Features) -> None:
+    def __init__(self, state_root: str, features: Features, tree: str = TREE) -> None:
         self._root = state_root
+        self._tree = tree
         self.features = features
 
     def run(
@@ -190,12 +191,12 @@ class BuiltinRuntime:
         profile = linux.get("seccomp")
         program = _compiled(json.dumps(profile)) if profile else b""
         path, resources = linux.get("cgroupsPath", ""), linux.get("resources", {})
-        cgroups = cgroup_directories(path, resources) if path else ()
+        cgroups = cgroup_directories(path, resources, self._tree) if path else ()
         unruled = bool(profile) and not path
         record.keep(Kept(cgroups, program, unruled))  # before the groups are made, so that none is forgotten
         if path:
             try:
-                make_cgroups(path, resources)
+                make_cgroups(path, resources, self._tree)
             except NoCgroup as error:
                 raise RuntimeTrouble(f"{NAME}: {error.message}") from error
         process = process_plan(config["process"], program, unruled=unruled)

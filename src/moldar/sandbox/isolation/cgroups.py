@@ -26,14 +26,14 @@ class NoCgroup(HostTrouble):
     exit_code = 125
 
 
-def cgroup_directories(path: str, resources: Mapping[str, Any], tree: str = TREE) -> tuple[str, ...]:
+def cgroup_directories(path: str, resources: Mapping[str, Any], tree: str) -> tuple[str, ...]:
     """The directories of the groups that a container needs, there or not. One that decides about devices is first."""
     if _is_unified(tree):
         return (tree + path,)
     return tuple(f"{tree}/{controller}{path}" for controller in ("devices", *_wanted(resources)))
 
 
-def make_cgroups(path: str, resources: Mapping[str, Any], tree: str = TREE) -> None:
+def make_cgroups(path: str, resources: Mapping[str, Any], tree: str) -> None:
     """Make the groups of a container and set their limits. NoCgroup; remove what was made then."""
     rules = device_rules(resources.get("devices", ()))
     try:

@@ -17,6 +17,7 @@ from moldar.sandbox.bundle import Features, write_bundle
 from moldar.sandbox.isolation import interpreters, mounting
 from moldar.sandbox.isolation.builtin import BuiltinRuntime
 from moldar.sandbox.isolation.calls import ATTR_NODEV, ATTR_RDONLY
+from moldar.sandbox.isolation.cgroups import TREE, unified_limits
 from moldar.sandbox.mounts import CLONE_NEWNS, MS_PRIVATE, MS_REC, mount, unshare
 from moldar.sandbox.runtime import CannotStart, Streams
 from moldar.sandbox.spec import BindMount, ProcessSpec, SandboxSpec, User
@@ -41,11 +42,11 @@ RUN = (
 class Box:
     """Bundles over a busybox root."""
 
-    def __init__(self, root: Path, work: Path, *, cgroups: bool = True) -> None:
+    def __init__(self, root: Path, work: Path, *, cgroups: bool = True, unified: str = "") -> None:
         self.root = root
         self.work = work
         self.state = str(work / "builtin")
-        self.runtime = BuiltinRuntime(self.state, Features(cgroups=cgroups))
+        self.runtime = BuiltinRuntime(self.state, Features(cgroups, cgroup_mount=bool(unified)), unified or TREE)
 
     def bundle(self, script: str, user: User = User(), **members: object) -> tuple[str, str]:  # noqa: B008
         identity = f"box-{os.getpid()}-{os.urandom(4).hex()}"
@@ -138,6 +139,40 @@ def test_without_device_rules_no_device_opens(busybox_root: Path, tmp_path: Path
     assert "mknod: /made: Operation not permitted" in out
     assert "CapBnd:\t00000000a00425fb" in out
     assert out.endswith("usual\n")
+
+
+def test_control_groups_of_version_2(busybox_root: Path, tmp_path: Path, unified_tree: str) -> None:
+    """A group of its own, in a name space of its own, with device rules; processes that come later are in it too."""
+    box = Box(busybox_root, tmp_path, unified=unified_tree)
+    os.mknod(busybox_root / "kmsg", 0o20666, os.makedev(1, 11))
+    assert "'/kmsg': Operation not permitted" in box.run("cat /kmsg; true")
+    assert box.run("grep 0:: /proc/self/cgroup; cat /sys/fs/cgroup/cgroup.type").startswith("0::/\n")
+    directory, identity = box.bundle("sleep 60")
+    with open(os.devnull, "r+b") as null:
+        streams = Streams(null.fileno(), null.fileno(), null.fileno())
+        pid = box.runtime.create(directory, identity, streams)
+        group = f"{unified_tree}/moldar/{identity}"
+        assert Path(f"{group}/cgroup.procs").read_text() == f"{pid}\n"
+        box.runtime.start(identity)
+        process = ProcessSpec(("sh", "-c", "grep -q 0::/$ /proc/self/cgroup && ! cat /kmsg"), ENV)
+        assert box.runtime.execute(identity, process, streams, work=directory) == 0
+        box.runtime.delete(identity)
+    assert not os.path.exists(group)
+
+
+def test_limits_of_version_2() -> None:
+    """Its swap is counted without the memory."""
+    resources = {
+        "memory": {"limit": 64 << 20, "swap": 96 << 20},
+        "cpu": {"period": 100_000, "quota": 150_000},
+        "pids": {"limit": -1},
+    }
+    assert unified_limits(resources) == [
+        ("memory.max", str(64 << 20)),
+        ("memory.swap.max", str(32 << 20)),
+        ("cpu.max", "150000 100000"),
+        ("pids.max", "max"),
+    ]
 
 
 def test_a_filter_may_lie_about_changing_users(box: Box) -> None:
@@ -255,6 +290,17 @@ def _in_user_namespace(box: Box, script: str, ids: str, user: User = User()) -> 
         Path(f"/proc/{child.pid}/uid_map").write_text(ids)
         out, _ = child.communicate("go\n", timeout=20)
     return child.returncode, out
+
+
+def test_what_a_container_waits_for_to_be_imported() -> None:
+    """Each of these modules would cost more time than making the container does."""
+    code = interpreters._CODE.replace("main()", "print(*sys.modules)")
+    package = str(Path(interpreters.__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code, package], capture_output=True, text=True, check=True
+    )
+    heavy = {"collections", "contextlib", "dataclasses", "enum", "json", "re", "signal", "socket", "typing"}
+    assert heavy & set(done.stdout.split()) == set()
 
 
 def test_a_program_that_cannot_run_is_told_without_looking_before(box: Box) -> None:

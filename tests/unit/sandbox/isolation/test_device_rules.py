@@ -9,22 +9,16 @@ import pytest
 
 from moldar.sandbox.isolation.device_rules import DeviceRule, attach_rules, device_rules
 
-TREES = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
 DENIED = {"allow": False, "access": "rwm"}
 
 
 @pytest.fixture
-def group() -> Iterator[str]:
+def group(unified_tree: str) -> Iterator[str]:
     """A new group; device rules need no controller, so the tree may be a hybrid one."""
-    tree = next(tree for tree in TREES if os.path.exists(f"{tree}/cgroup.procs") and _is_version_2(tree))
-    path = f"{tree}/moldar-test-{os.getpid()}"
+    path = f"{unified_tree}/moldar-test-{os.getpid()}"
     os.mkdir(path)
     yield path
     os.rmdir(path)
-
-
-def _is_version_2(tree: str) -> bool:
-    return any(line.split()[1:3] == [tree, "cgroup2"] for line in Path("/proc/mounts").read_text().splitlines())
 
 
 def outcome(group: str, path: str, flags: int) -> int:
