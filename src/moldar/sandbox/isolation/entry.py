@@ -12,7 +12,7 @@ import select
 import sys
 
 from moldar.sandbox.isolation import calls
-from moldar.sandbox.isolation.failures import Failure
+from moldar.sandbox.isolation.failures import Doing, Failure
 from moldar.sandbox.isolation.joining import Joined
 from moldar.sandbox.isolation.lifetimes import start_time
 from moldar.sandbox.isolation.plans import Plan, RootPlan, unpack
@@ -98,7 +98,8 @@ def _run(plan: Plan) -> int:
         return _FAILED
     relay = Relay() if plan.process.terminal else None
     watch = Watch(relay, passes_signals=True)
-    unshare(calls.CLONE_NEWPID)
+    with Doing("make name spaces"):
+        unshare(calls.CLONE_NEWPID)
     line = _Lifeline()
     pid = os.fork()
     if not pid:
@@ -117,7 +118,8 @@ def _create(plan: Plan) -> int:
     """Makes a container and leaves its process to whoever reaps our orphans."""
     fifo = os.open(plan.fifo, os.O_RDWR | os.O_CLOEXEC)
     console = Console(plan.console) if plan.console else None
-    unshare(calls.CLONE_NEWPID)
+    with Doing("make name spaces"):
+        unshare(calls.CLONE_NEWPID)
     line = _Lifeline()
     reading, writing = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
