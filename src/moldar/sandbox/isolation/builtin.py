@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
@@ -22,6 +23,7 @@ from moldar.sandbox.workdirs import lock_new, take_abandoned
 
 NAME = "builtin"
 _KILLED = 128 + signal.SIGKILL
+_OWNING_TRIES, _OWNING_DELAY = 100, 0.01
 
 
 class BuiltinRuntime:
@@ -223,12 +225,16 @@ class _Stopper:
 
 def _own(record: Record) -> int:
     """A lock that tells, by being free, that the process which ran this container is gone."""
-    lock = -1
-    while lock < 0:
+    for _ in range(_OWNING_TRIES):
         os.makedirs(record.directory, mode=0o700, exist_ok=True)
-        with suppress(FileNotFoundError):  # swept before it was locked
+        try:
             lock = lock_new(record.owner)
-    return lock
+        except (FileNotFoundError, FileExistsError):  # a sweeper is at it
+            time.sleep(_OWNING_DELAY)
+            continue
+        if lock >= 0:
+            return lock
+    raise RuntimeTrouble(f"{NAME}: there is a container {os.path.basename(record.directory)} already")
 
 
 def _configuration(bundle: str) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from moldar.sandbox.isolation.targets import by_descriptor, open_target, refuse_
 from moldar.sandbox.mounts import MS_BIND, MS_PRIVATE, MS_RDONLY, MS_REC, MS_REMOUNT, mount
 
 _KERNEL_OWN = ("proc", "sysfs")
+_MISSING = (errno.ENOSYS, errno.EPERM)
+"""What a call gives that the kernel does not know, or a filter around us does not."""
 _STATVFS = ((1, 1), (2, 2), (4, 4), (8, 8), (1024, 1024), (2048, 2048), (4096, 1 << 21))
 """Flags of statvfs(2) and the MS_… that keep them when a mount is made over."""
 
@@ -38,7 +40,7 @@ def bind(source: str, target: int, attributes: int, *, recursive: bool = False, 
     try:
         tree = calls.open_tree(source, recursive=recursive, directory=directory)
     except OSError as error:
-        if error.errno != errno.ENOSYS:
+        if error.errno not in _MISSING:
             raise
         _bind_by_remount(source or by_descriptor(directory), target, attributes, recursive)
         return
@@ -46,7 +48,7 @@ def bind(source: str, target: int, attributes: int, *, recursive: bool = False, 
         try:
             calls.set_attributes(tree, attributes, recursive=recursive)
         except OSError as error:
-            if error.errno != errno.ENOSYS:
+            if error.errno not in _MISSING:
                 raise
             _bind_by_remount(source or by_descriptor(directory), target, attributes, recursive)
         else:
@@ -60,7 +62,7 @@ def set_unwritable(mounted: int) -> None:
     try:
         calls.set_attributes(mounted, calls.ATTR_RDONLY)
     except OSError as error:
-        if error.errno != errno.ENOSYS:
+        if error.errno not in _MISSING:
             raise
         _remount(by_descriptor(mounted), calls.ATTR_RDONLY)
 
