@@ -216,10 +216,10 @@ def _ends(process: int) -> bool:
 
 
 def test_killed_at_any_moment_nothing_is_left(box: Box) -> None:
-    """The owner is killed at 15 moments while it makes a container."""
+    """The owner is killed at ten moments while it makes a container."""
     chance = random.Random(5)
     identities = []
-    for _ in range(15):
+    for _ in range(10):
         directory, identity = box.bundle("sleep 60")
         identities.append(identity)
         with subprocess.Popen([sys.executable, "-c", RUN, box.state, directory, identity, "yes"]) as owner:
