@@ -7,6 +7,7 @@ answer is kept in a file beside what it depends on (kernel, boot, programs), so 
 import os
 import shutil
 import struct
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,8 @@ from moldar.image.layer_entry import Whiteouts
 from moldar.image.ownership import ownership
 from moldar.sandbox.bundle import Features, write_bundle
 from moldar.sandbox.copying import CopyingSnapshots
+from moldar.sandbox.isolation.builtin import NAME as BUILTIN
+from moldar.sandbox.isolation.builtin import BuiltinRuntime
 from moldar.sandbox.overlay import OverlaySnapshots
 from moldar.sandbox.remembered import remembered
 from moldar.sandbox.runtime import Runtime, Streams
@@ -31,7 +34,7 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class NoRuntime(HostTrouble):
-    """Neither crun nor runc works on this host."""
+    """Neither crun nor runc works on this host, nor our own isolation."""
 
     def __init__(self, reasons: dict[str, str]) -> None:
         lines = "\n".join(f"{name}: {reason}" for name, reason in reasons.items())
@@ -59,9 +62,11 @@ def choose_runtime(run: str, only: str = "") -> Runtime:
     """The fastest runtime that works here; what killed processes left running is ended.
 
     `run` is a directory for records of running containers and of the answer. `only` names the one to
-    take ("crun", "runc"). Raises NoRuntime.
+    take ("crun", "runc", "builtin"). Raises NoRuntime.
     """
     programs = {name: path for name in PROGRAMS if (path := shutil.which(name, path=_PATH)) and only in ("", name)}
+    if only in ("", BUILTIN):
+        programs[BUILTIN] = sys.executable
     os.makedirs(run, mode=0o711, exist_ok=True)
 
     def ask() -> dict[str, Any]:
@@ -75,7 +80,7 @@ def choose_runtime(run: str, only: str = "") -> Runtime:
 
     facts = [_identity(path) for path in programs.values()] + [_cgroups(), *map(str, ownership())]
     answer = remembered(f"{run}/runtime{'-' + only if only else ''}.json", facts, ask)
-    runtime = OciRuntime(list(_candidates(programs, run))[answer["number"]])
+    runtime = _runtime(list(_candidates(programs, run))[answer["number"]])
     runtime.sweep()
     return runtime
 
@@ -124,9 +129,15 @@ def _candidates(programs: dict[str, str], run: str) -> Iterator[RuntimeSetup]:
         if name == "crun":
             yield RuntimeSetup(name, program, root, full, ("--cgroup-manager=cgroupfs",), hidden)
             yield RuntimeSetup(name, program, root, bare, ("--cgroup-manager=disabled",), hidden)
-        else:
+        else:  # runc and our own
             yield RuntimeSetup(name, program, root, full)
             yield RuntimeSetup(name, program, root, bare)
+
+
+def _runtime(setup: RuntimeSetup) -> Runtime:
+    if setup.name == BUILTIN:
+        return BuiltinRuntime(setup.state_root, setup.features)
+    return OciRuntime(setup)
 
 
 def _number(setup: RuntimeSetup, programs: dict[str, str], run: str) -> int:
@@ -145,7 +156,7 @@ def _try(setup: RuntimeSetup, run: str) -> str:
         os.makedirs(setup.state_root, mode=0o700, exist_ok=True)
         spec = SandboxSpec(root, ProcessSpec(("/true",)), hostname="probe", etc=())
         write_bundle(bundle, spec, identity, setup.features)
-        code = OciRuntime(setup).run(bundle, identity, Streams(null, null, null))
+        code = _runtime(setup).run(bundle, identity, Streams(null, null, null))
         return f"exit code {code}" if code else ""
     except MoldarError as error:
         return error.message

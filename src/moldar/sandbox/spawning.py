@@ -23,6 +23,7 @@ class Command(NamedTuple):
     """A program to start. `descriptors` become 0, 1, 2 …; all others are closed.
 
     `own_group`: in a process group of its own, so that Ctrl-C reaches only us. Without, it may read our terminal.
+    `name` is what the program is told that it was started as, if not its path.
     """
 
     program: str
@@ -31,6 +32,7 @@ class Command(NamedTuple):
     environment: Mapping[str, str]
     hide_unified: bool = False
     own_group: bool = True
+    name: str = ""
 
 
 def spawn(command: Command) -> int:
@@ -89,7 +91,7 @@ def output_of(command: Command) -> tuple[int, bytes]:
 
 def _spawn(command: Command) -> int:
     actions = _descriptor_actions(command.descriptors)
-    arguments = [command.program, *command.args]
+    arguments = [command.name or command.program, *command.args]
     try:
         return os.posix_spawn(
             command.program,
