@@ -98,6 +98,34 @@ def test_a_foreign_run_says_what_is_missing(moldar: Moldar, project: Callable[..
     assert "qemu-user-static" in told
 
 
+SHARED = """FROM --platform=$BUILDPLATFORM busybox AS tools
+RUN cat /proc/sys/kernel/random/uuid > /shared
+FROM --platform=$BUILDPLATFORM busybox AS made
+ARG TARGETARCH
+RUN --mount=type=cache,target=/met touch /met/$TARGETARCH; \\
+    for i in $(seq 100); do [ -e /met/amd64 ] && [ -e /met/arm64 ] && exit 0; sleep 0.1; done; exit 1
+FROM scratch
+COPY --from=made /etc/passwd /passwd
+COPY --from=tools /shared /shared
+"""
+
+
+def test_platforms_are_built_side_by_side_and_share_equal_steps(
+    with_busybox: Moldar, project: Callable[..., Path], tmp_path: Path
+) -> None:
+    """The steps of both platforms wait for each other; what both need runs once, in one build of the history."""
+    context = project(Dockerfile=SHARED)
+    words = ("--progress", "plain", "-o", f"type=local,dest={tmp_path}/out", context)
+    told = with_busybox.run("build", "--platform", BOTH, *words)
+    assert told.returncode == 0, told.stderr
+    assert "[linux/amd64->arm64 made 2/2] RUN" in told.stderr
+    assert "[linux/arm64 stage-2 2/2] COPY --from=tools" in told.stderr
+    shared = [(tmp_path / f"out/linux_{name}/shared").read_text() for name in ("amd64", "arm64")]
+    assert shared[0] == shared[1]
+    assert len(with_busybox("build", "history", "ls", "-q").split()) == 1
+    assert with_busybox("build", "history", "show").count("RUN cat /proc") == 1
+
+
 def test_one_cache_for_all_platforms(moldar: Moldar, project: Callable[..., Path], tmp_path: Path) -> None:
     context = project(Dockerfile=DOCKERFILE, **FILES)
     for mode in ("min", "max"):
