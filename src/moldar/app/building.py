@@ -117,7 +117,7 @@ class _Build:
             return self._build()
         from moldar.app.caches import BuildCaches
 
-        with BuildCaches(self._engine, self._request, self._events) as self._caches:
+        with BuildCaches(self._engine, self._request, self._platforms, self._events) as self._caches:
             return self._build()
 
     def _build(self) -> Built:

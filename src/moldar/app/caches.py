@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from moldar.app.cache_export import EXPORT_FAILED, CacheExporter, Contents, Written, shared_record, stacks_of
-from moldar.app.cache_import import ImportedCaches, LayerLost, fill_mount, open_cache
+from moldar.app.cache_import import ImportedCaches, LayerLost, fill_mount, open_caches
 from moldar.app.engine import Engine
 from moldar.app.machinery import machinery
 from moldar.app.requests import BuildRequest, CachePlace
@@ -44,12 +44,14 @@ Results = tuple[Result | None, ...]
 class BuildCaches:
     """The caches that one build, of however many platforms, reads and writes. A context manager."""
 
-    def __init__(self, engine: Engine, request: BuildRequest, events: EventSink) -> None:
+    def __init__(
+        self, engine: Engine, request: BuildRequest, platforms: Sequence[Platform], events: EventSink
+    ) -> None:
         self._engine = engine
         self._places = request.cache_to
         self._sources = request.cache_from
         self._events = events
-        self._imported = ImportedCaches(engine, request.cache_from, events)
+        self._imported = ImportedCaches(engine, request.cache_from, platforms, events)
         self._shared: SharedCache | None = None
         self._bases: dict[tuple[str, Platform], tuple[ImageRequest, ResolvedImage]] = {}
         self._mounts: Sequence[str] = ()
@@ -225,7 +227,7 @@ def export_cache(
 def import_cache(engine: Engine, place: CachePlace, *, mounts: bool = True) -> Imported:
     """Bring a whole build cache into the store: its records, their layers, and cache mounts that are not here."""
     with ExitStack() as stack:
-        cache = open_cache(engine, place, stack)
+        (cache,) = open_caches(engine, place, (engine.platform,), stack)
         sink = StoreSink(machinery(engine).store)
         layers = 0
         for diff_id in {diff_id for record in cache.document.records for diff_id in record.layers}:
