@@ -83,6 +83,18 @@ def test_push_and_build_upon_an_index(moldar: Moldar, project: Callable[..., Pat
     assert (tmp_path / "out/linux_amd64/arch").read_text() == "amd64"
 
 
+def test_an_index_of_the_store_is_the_base_of_each_platform(
+    moldar: Moldar, project: Callable[..., Path], tmp_path: Path
+) -> None:
+    moldar("build", "--platform", BOTH, "-t", "127.0.0.1:9/base", project(Dockerfile=DOCKERFILE, **FILES))
+    child = project("child", Dockerfile="FROM 127.0.0.1:9/base\nCOPY x /x\n", x="x")
+    moldar("build", "--platform", BOTH, "-o", f"type=local,dest={tmp_path}/out", child)
+    assert (tmp_path / "out/linux_arm64/arch").read_text() == "arm64"
+    assert (tmp_path / "out/linux_amd64/arch").read_text() == "amd64"
+    told = moldar.fails("build", "--platform", "linux/s390x", child)
+    assert "127.0.0.1:9" in told
+
+
 def test_single_annotations_stay_in_the_store(moldar: Moldar, project: Callable[..., Path], tmp_path: Path) -> None:
     context = project(Dockerfile=DOCKERFILE, **FILES)
     moldar("build", "-t", "noted", "--annotation", "a=b", "--annotation", "index:c=d", context)

@@ -204,6 +204,11 @@ class _Build:
 
     def _resolve(self, asked: ImageRequest) -> ResolvedImage:
         """The base image that a stage names."""
+        for layout in self._opened.layouts:
+            if asked.reference.digest == layout.root:
+                from moldar.app.layout_contexts import resolve_layout
+
+                return resolve_layout(self._engine, layout, asked)
         from moldar.app.bases import resolve_base
 
         fallback = self._caches.base if self._caches else None
