@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from hashlib import sha256
 
 from moldar.builder.debug_shell import DebugShell
-from moldar.builder.foreign import check_runnable
+from moldar.builder.foreign import check_emulator, check_runnable
 from moldar.builder.graph import RunOp, Vertex
 from moldar.builder.logs import StepLog
 from moldar.builder.ops import Stack, Workshop, identity_of, stack_of
@@ -109,6 +109,7 @@ class RunRunner:
         self, op: RunOp, sources: Sequence[Vertex], inputs: Inputs, workspace: Workspace, step: StepContext
     ) -> None:
         settings = self._settings
+        check_emulator(op.platform, workspace.path)
         log_path = f"{settings.logs}/{step.id}.log"
         with ExitStack() as stack:
             mounts = StepMounts(self._workshop, settings, step, stack)

@@ -25,7 +25,8 @@ def _run(arguments: Arguments) -> int:
     options = _options(arguments)
     store = engine()
     _pull_if_needed(store, arguments)
-    ran = containers.run(store, arguments.positional[0], options, cidfile=arguments.text("cidfile"))
+    image, platform = arguments.positional[0], arguments.text("platform")
+    ran = containers.run(store, image, options, cidfile=arguments.text("cidfile"), platform=platform)
     for warning in ran.warnings:
         print(f"WARNING: {warning}", file=sys.stderr)
     if options.detach:
@@ -40,7 +41,7 @@ def create(arguments: Arguments) -> int:
         options = _options(arguments)
         store = engine()
         _pull_if_needed(store, arguments)
-        print(containers.create(store, arguments.positional[0], options))
+        print(containers.create(store, arguments.positional[0], options, platform=arguments.text("platform")))
         return 0
 
     return _with_docker_exit_code(work)
@@ -57,13 +58,24 @@ def _with_docker_exit_code(work: Callable[[], int]) -> int:
 
 
 def _pull_if_needed(store: Engine, arguments: Arguments) -> None:
+    """Have the image here, and warn if it is for another platform than a person may think."""
+    from moldar.app.containers import platform_warning
+
+    _pull(store, arguments)
+    if not arguments.text("platform") and (warning := platform_warning(store, arguments.positional[0])):
+        print(f"WARNING: {warning}", file=sys.stderr)
+
+
+def _pull(store: Engine, arguments: Arguments) -> None:
+    from moldar.app.containers import find_image
+
     image = arguments.positional[0]
     policy = arguments.text("pull") or "missing"
     if policy not in PULL:
         raise UserMistake(f"invalid pull option {policy!r}", hint="use one of " + ", ".join(PULL))
     if policy != "always":
         try:
-            store.images.resolve(image)
+            find_image(store, image, arguments.text("platform"))
             return
         except NotFound:
             if policy == "never":
@@ -172,7 +184,7 @@ FLAGS = (
     Flag("mount", "", "list", help="Attach a file system, such as type=bind,source=a,target=/b"),
     Flag("name", "", "string", help="Name the container"),
     Flag("network", "", "string", "bridge", help="bridge, host or none"),
-    Flag("platform", "", "string", help="Platform of the image, when it must be pulled"),
+    Flag("platform", "", "string", help="Platform of the image, such as linux/arm64"),
     Flag("privileged", "", "bool", help="Give extended privileges"),
     Flag("publish", "p", "list", help="Publish a container's port to the host"),
     Flag("publish-all", "P", "bool", help="Publish all exposed ports to random ports"),
