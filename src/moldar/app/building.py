@@ -342,7 +342,9 @@ class _Build:
         table = ReadSetTable(self._engine.database)
         kept = self._caches.read_sets(table) if self._caches else table
         find = self._caches.find if self._caches else self._cache.lookup
-        return LazyRunners(self._engine, self._request, self._sources, self._id, kept=kept, lookup=find)
+        return LazyRunners(
+            self._engine, self._request, self._sources, self._id, events=self._events, kept=kept, lookup=find
+        )
 
     def _mount_stage(self, result: Result) -> AbstractContextManager[str]:
         from moldar.app.machinery import machinery

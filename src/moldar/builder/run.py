@@ -114,7 +114,7 @@ class RunRunner:
         with ExitStack() as stack:
             mounts = StepMounts(self._workshop, settings, step, stack)
             mounts.add_all(op, sources, inputs)
-            spec = _sandbox(op, workspace.path, mounts)
+            spec = _sandbox(op, workspace.path, mounts)._replace(cgroup_parent=settings.cgroup_parent)
             _make_system_directories(workspace.path)
             stubs = MountStubs(workspace.path, mount_targets(spec))
             stack.callback(stubs.clean)

@@ -128,6 +128,7 @@ def _options(arguments: Arguments) -> RunOptions:
         memory=size_in_bytes(arguments.text("memory") or "0", "--memory"),
         cpus=float(arguments.text("cpus") or 0),
         shm_size=size_in_bytes(arguments.text("shm-size") or "0", "--shm-size"),
+        cgroup_parent=arguments.text("cgroup-parent"),
         stop_signal=arguments.text("stop-signal"),
         stop_timeout=arguments.number("stop-timeout") if "stop-timeout" in arguments.given else None,
     )
@@ -170,6 +171,7 @@ FLAGS = (
     Flag("add-host", "", "list", value="host:ip", help="Add a line to /etc/hosts"),
     Flag("cap-add", "", "list", help="Add a capability"),
     Flag("cap-drop", "", "list", help="Drop a capability"),
+    Flag("cgroup-parent", "", "string", value="cgroup", help="Make the container's cgroup below this one"),
     Flag("cidfile", "", "string", value="file", help="Write the container ID to a file"),
     Flag("cpus", "", "string", help="Number of CPUs"),
     Flag("dns", "", "list", help="Set DNS servers"),
