@@ -1,6 +1,7 @@
 """Builds, as a person runs them: cached, changed, with stages, in a pipe."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -175,3 +176,17 @@ def test_many_layers(with_busybox: Moldar, project: Project) -> None:
     context = project(Dockerfile=f"FROM busybox\n{lines}{copies}RUN ls / | wc -l > /count\n", a="a")
     with_busybox("build", "-t", "deep", context)
     assert int(with_busybox("run", "--rm", "deep", "cat", "/count")) > 120
+
+
+def test_the_cgroups_of_steps_are_below_the_given_one(with_busybox: Moldar, project: Project) -> None:
+    """The runtime makes the parent and leaves it, as Docker's does."""
+    context = project(Dockerfile="FROM busybox\nRUN true\n")
+    name = f"moldar-test-{os.urandom(4).hex()}"
+    told = with_busybox.run("build", "--cgroup-parent", f"/{name}", context)
+    assert told.returncode == 0, told.stderr
+    assert "--cgroup-parent" not in told.stderr, "nothing to note where cgroups work"
+    groups = Path("/sys/fs/cgroup")
+    made = [*groups.glob(name), *groups.glob(f"*/{name}")]
+    for directory in made:
+        directory.rmdir()
+    assert made

@@ -137,6 +137,40 @@ def test_an_image_carries_its_own_cache(with_busybox: Moldar, second: Moldar, co
     assert "moldar.buildcache.v1" not in json.loads(config.read_text()), "nobody asked for it here"
 
 
+def test_an_index_carries_the_cache_of_each_platform_in_its_image(
+    with_busybox: Moldar, second: Moldar, project: Project, tmp_path: Path, hub: str
+) -> None:
+    """Each config has the steps of its own platform, and a second machine reads those that it builds for."""
+    name = f"{hub}/alice/app"
+    with_busybox("tag", "busybox", f"{hub}/alice/base")
+    with_busybox("push", f"{hub}/alice/base")
+    text = (
+        f"FROM --platform=linux/amd64 {hub}/alice/base AS made\nARG TARGETARCH\nRUN echo $TARGETARCH > /made\n"
+        "FROM scratch\nCOPY --from=made /made /made\n"
+    )
+    context = project(Dockerfile=text)
+    platforms = ("--platform", "linux/amd64,linux/arm64")
+    words = (*platforms, "-t", name, "--cache-to", "type=inline", context)
+    with_busybox("build", *words, "--push")
+    with_busybox("build", *words, "-o", f"type=oci,dest={tmp_path}/layout,tar=false")
+    blobs = [path.read_bytes() for path in (tmp_path / "layout/blobs/sha256").iterdir()]
+    configs = [json.loads(blob) for blob in blobs if b"moldar.buildcache.v1" in blob]
+    assert sorted(config["architecture"] for config in configs) == ["amd64", "arm64"]
+    for config in configs:
+        records = config["moldar.buildcache.v1"]["records"]
+        assert {layer["diffID"] for record in records for layer in record["layers"]} >= set(
+            config["rootfs"]["diff_ids"]
+        )
+        assert len({record["identity"] for record in records}) == 2, "the two steps of this platform"
+    second("login", "-u", "alice", "--password-stdin", hub, stdin="secret-of-alice")
+    for chosen, place in ((("--platform", "linux/arm64"), f"type=registry,ref={name}"), (platforms, name)):
+        done = second.run("build", *chosen, "--cache-from", place, context)
+        assert done.returncode == 0, done.stderr
+        found = {step: hit for step, hit in steps(done.stderr).items() if " internal] " not in step}
+        assert len(found) == 2 * len(chosen[1].split(","))
+        assert all(found.values()), done.stderr
+
+
 def test_cache_mounts_travel_and_only_changed_ones_again(
     with_busybox: Moldar, second: Moldar, project: Project, tmp_path: Path
 ) -> None:

@@ -83,6 +83,18 @@ def test_push_and_build_upon_an_index(moldar: Moldar, project: Callable[..., Pat
     assert (tmp_path / "out/linux_amd64/arch").read_text() == "amd64"
 
 
+def test_an_index_of_the_store_is_the_base_of_each_platform(
+    moldar: Moldar, project: Callable[..., Path], tmp_path: Path
+) -> None:
+    moldar("build", "--platform", BOTH, "-t", "127.0.0.1:9/base", project(Dockerfile=DOCKERFILE, **FILES))
+    child = project("child", Dockerfile="FROM 127.0.0.1:9/base\nCOPY x /x\n", x="x")
+    moldar("build", "--platform", BOTH, "-o", f"type=local,dest={tmp_path}/out", child)
+    assert (tmp_path / "out/linux_arm64/arch").read_text() == "arm64"
+    assert (tmp_path / "out/linux_amd64/arch").read_text() == "amd64"
+    told = moldar.fails("build", "--platform", "linux/s390x", child)
+    assert "127.0.0.1:9" in told
+
+
 def test_single_annotations_stay_in_the_store(moldar: Moldar, project: Callable[..., Path], tmp_path: Path) -> None:
     context = project(Dockerfile=DOCKERFILE, **FILES)
     moldar("build", "-t", "noted", "--annotation", "a=b", "--annotation", "index:c=d", context)
@@ -96,6 +108,34 @@ def test_a_foreign_run_says_what_is_missing(moldar: Moldar, project: Callable[..
     assert "Dockerfile:3" in told
     assert "no emulator is registered" in told
     assert "qemu-user-static" in told
+
+
+SHARED = """FROM --platform=$BUILDPLATFORM busybox AS tools
+RUN cat /proc/sys/kernel/random/uuid > /shared
+FROM --platform=$BUILDPLATFORM busybox AS made
+ARG TARGETARCH
+RUN --mount=type=cache,target=/met touch /met/$TARGETARCH; \\
+    for i in $(seq 100); do [ -e /met/amd64 ] && [ -e /met/arm64 ] && exit 0; sleep 0.1; done; exit 1
+FROM scratch
+COPY --from=made /etc/passwd /passwd
+COPY --from=tools /shared /shared
+"""
+
+
+def test_platforms_are_built_side_by_side_and_share_equal_steps(
+    with_busybox: Moldar, project: Callable[..., Path], tmp_path: Path
+) -> None:
+    """The steps of both platforms wait for each other; what both need runs once, in one build of the history."""
+    context = project(Dockerfile=SHARED)
+    words = ("--progress", "plain", "-o", f"type=local,dest={tmp_path}/out", context)
+    told = with_busybox.run("build", "--platform", BOTH, *words)
+    assert told.returncode == 0, told.stderr
+    assert "[linux/amd64->arm64 made 2/2] RUN" in told.stderr
+    assert "[linux/arm64 stage-2 2/2] COPY --from=tools" in told.stderr
+    shared = [(tmp_path / f"out/linux_{name}/shared").read_text() for name in ("amd64", "arm64")]
+    assert shared[0] == shared[1]
+    assert len(with_busybox("build", "history", "ls", "-q").split()) == 1
+    assert with_busybox("build", "history", "show").count("RUN cat /proc") == 1
 
 
 def test_one_cache_for_all_platforms(moldar: Moldar, project: Callable[..., Path], tmp_path: Path) -> None:

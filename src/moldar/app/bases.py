@@ -46,6 +46,10 @@ def _in_store(engine: Engine, asked: ImageRequest, *, any_platform: bool) -> Res
     try:
         image = engine.images.resolve(str(asked.reference))
         config = engine.images.config(image)
+        if not any_platform and not _serves(config.platform, asked.platform):
+            from moldar.app.platforms import image_for
+
+            config = engine.images.config(image_for(engine, str(asked.reference), asked.platform))
     except NotFound:
         return None
     if not any_platform and not _serves(config.platform, asked.platform):

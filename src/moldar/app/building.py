@@ -18,7 +18,7 @@ from moldar.app.web import Downloads
 from moldar.builder.cache import BuildCache, Explains
 from moldar.builder.context import ignore_file_size
 from moldar.builder.executor import BuildExecutor, Reuses, StepRunner
-from moldar.builder.graph import HostEntry, ImageOp, Ulimit, Vertex
+from moldar.builder.graph import Graph, HostEntry, ImageOp, Ulimit, Vertex, join
 from moldar.builder.history import BuildRecorder
 from moldar.builder.metadata import MetadataResolver
 from moldar.builder.plan import (
@@ -39,7 +39,7 @@ from moldar.dockerfile.instructions import Dockerfile
 from moldar.dockerfile.reading import read_dockerfile
 from moldar.dockerfile.source import Location
 from moldar.errors import MoldarError, NotFound
-from moldar.image.model import Digest
+from moldar.image.model import Digest, Platform
 from moldar.image.ownership import ownership
 from moldar.image.reference import Reference, parse_reference
 from moldar.store.builds import BuildTable
@@ -64,19 +64,7 @@ def build(engine: Engine, request: BuildRequest, events: EventSink | None = None
     """
     references = tuple(parse_reference(tag) for tag in request.tags)  # a mistake here costs no build
     with open_request(request, engine) as opened, Downloads(engine) as downloads:
-        sink = events or Unheard()
-        if len(request.platforms) < 2:
-            return _Build(engine, request, references, opened, sink, downloads=downloads).run()
-
-        gathered: dict[Any, Any] = {}
-
-        def build_one(one: BuildRequest, heard: EventSink) -> Digest:
-            return _Build(engine, one, (), opened, heard, downloads=downloads, gathered=gathered).run().image_id
-
-        from moldar.app.platforms import build_platforms
-
-        built = build_platforms(engine, request, references, sink, build_one)
-        return Built(built.digest, tuple(str(reference) for reference in references), built.metadata)
+        return _Build(engine, request, references, opened, events or Unheard(), downloads=downloads).run()
 
 
 class Unheard:
@@ -96,11 +84,10 @@ class _Build:
         events: EventSink,
         *,
         downloads: Downloads,
-        gathered: dict[Any, Any] | None = None,
     ) -> None:
         self._engine = engine
-        self._multi_platform = gathered is not None
-        self._gathered = {} if gathered is None else gathered  # by the caches of the other platforms' builds
+        named = dict.fromkeys(parse_platform(text) for text in request.platforms)
+        self._platforms = tuple(named) or (engine.platform,)
         self._downloads = downloads
         self._request = request
         self._references = references
@@ -131,40 +118,47 @@ class _Build:
             return self._build()
         from moldar.app.caches import BuildCaches
 
-        with BuildCaches(self._engine, self._request, self._events, self._gathered) as self._caches:
+        with BuildCaches(self._engine, self._request, self._platforms, self._events) as self._caches:
             return self._build()
 
     def _build(self) -> Built:
         dockerfile = self._load_definition()
-        planned = self._plan(dockerfile)
-        self._history.plan(planned.graph)
+        plans = self._plan_all(dockerfile)
+        graph, places = join([planned.graph for planned in plans])
+        self._history.plan(graph)
         self._load_ignore_file()
         engine = self._engine
         records = CacheTable(engine.database)
-        self._sources = self._open_sources(planned)
-        cache = BuildCache(records, engine.layers, engine.blobs, self._protect, self._explainer(planned))
+        self._sources = self._open_sources(plans[0].epoch)
+        cache = BuildCache(records, engine.layers, engine.blobs, self._protect, self._explainer(graph))
         self._cache = cache
         executor = BuildExecutor(
             self._sources, self, self._runner, self._locator(dockerfile), self._sizes, reuses=self._reuses
         )
         caches = self._caches
         if caches is None:
-            results = solve(planned.graph, cache, executor, self._events)
+            results = solve(graph, cache, executor, self._events)
         else:
-            results = caches.solve(
-                planned, cache, lambda shared, events: solve(planned.graph, shared, executor, events)
-            )
+            results = caches.solve(graph, cache, lambda shared, events: solve(graph, shared, executor, events))
         self._history.made(results)
+        made = [tuple(results[index] for index in place) for place in places]
+        images = tuple(
+            (platform, self._make_image(planned, part))
+            for platform, planned, part in zip(self._platforms, plans, made, strict=True)
+        )
+        built = self._export(images)
+        if caches is not None:
+            caches.export(graph, results)
+        return built
+
+    def _make_image(self, planned: Plan, results: Sequence[Result | None]) -> Digest:
+        """Finish one platform's image and keep it."""
         target = results[planned.graph.target]
         assert target is not None
         created = [result.created if result else 0.0 for result in results]
-        if caches is not None:
-            planned = caches.with_inline(planned, target)
-        config = finish(planned, [diff_id for diff_id, _ in target.layers], created)
-        built = self._export(config, target)
-        if caches is not None:
-            caches.export(planned, results)
-        return built
+        if self._caches is not None:
+            planned = self._caches.with_inline(planned, results)
+        return self._keep(finish(planned, [diff_id for diff_id, _ in target.layers], created), target)
 
     # Definition
 
@@ -186,16 +180,53 @@ class _Build:
             now = time.time()
             self._events.publish(VertexStatus("ignore", "transferring context:", size, 0, now, completed=True))
 
-    def _plan(self, dockerfile: Dockerfile) -> Plan:
+    def _plan_all(self, dockerfile: Dockerfile) -> list[Plan]:
+        """A plan for each platform. The checks are the same for all, so that their warnings are told once."""
+        resolved: dict[tuple[str, Platform], ResolvedImage] = {}
+
+        def resolve(asked: ImageRequest) -> ResolvedImage:
+            try:
+                found = resolved[str(asked.reference), asked.platform] = self._resolve(asked)
+            except MoldarError as error:
+                raise located(error, dockerfile.source, Location(asked.line, asked.line)) from None
+            return found
+
+        several = len(self._platforms) > 1
+        options = self._options(several=several)
+        resolver = MetadataResolver(resolve, self._events, multi_platform=several)
+        if several:
+            from moldar.app.platforms import plan_each
+
+            plans = plan_each(self._platforms, lambda one: plan(dockerfile, options._replace(platform=one), resolver))
+        else:
+            plans = [plan(dockerfile, options, resolver)]
+        self._check(dockerfile, options, resolved)
+        return plans
+
+    def _resolve(self, asked: ImageRequest) -> ResolvedImage:
+        """The base image that a stage names."""
+        for layout in self._opened.layouts:
+            if asked.reference.digest == layout.root:
+                from moldar.app.layout_contexts import resolve_layout
+
+                return resolve_layout(self._engine, layout, asked)
+        from moldar.app.bases import resolve_base
+
+        fallback = self._caches.base if self._caches else None
+        found = resolve_base(self._engine, asked, pull=self._request.pull, fallback=fallback)
+        if self._caches:
+            self._caches.resolved(asked, found)
+        return found
+
+    def _options(self, *, several: bool) -> PlanOptions:
+        """What the request asks of a plan, for the first platform."""
         request = self._request
-        here = self._engine.platform
-        self._platform = parse_platform(request.platforms[0]) if request.platforms else here
-        options = PlanOptions(
+        return PlanOptions(
             build_args=dict(request.build_args),
             target=request.target,
             labels=request.labels,
-            platform=self._platform,
-            build_platform=here,
+            platform=self._platforms[0],
+            build_platform=self._engine.platform,
             contexts=self._opened.named_contexts(),
             no_cache=request.no_cache,
             no_cache_filter=request.no_cache_filter,
@@ -207,37 +238,24 @@ class _Build:
             reproducible=request.reproducible,
             unset=Unset(request.unset_volumes, request.unset_ports, request.unset_variables, request.unset_labels),
             entitlements=frozenset({"security.insecure"} if request.security_insecure else ()),
-            multi_platform=self._multi_platform,
+            multi_platform=several,
             one_id=ownership().squashed,
         )
 
-        resolved: dict[str, ResolvedImage] = {}
-
-        def resolve(asked: ImageRequest) -> ResolvedImage:
-            from moldar.app.bases import resolve_base
-
-            try:
-                fallback = self._caches.base if self._caches else None
-                found = resolve_base(self._engine, asked, pull=request.pull, fallback=fallback)
-                resolved[str(asked.reference)] = found
-                if self._caches:
-                    self._caches.resolved(asked, found)
-                return found
-            except MoldarError as error:
-                raise located(error, dockerfile.source, Location(asked.line, asked.line)) from None
-
-        planned = plan(dockerfile, options, MetadataResolver(resolve, self._events))
-        self._check(dockerfile, options, resolved)
-        return planned
-
-    def _check(self, dockerfile: Dockerfile, options: PlanOptions, resolved: Mapping[str, ResolvedImage]) -> None:
+    def _check(
+        self, dockerfile: Dockerfile, options: PlanOptions, resolved: Mapping[tuple[str, Platform], ResolvedImage]
+    ) -> None:
         """Publish the warnings of the rules; ChecksFailed when the file asks for errors."""
         from moldar.app.checking import ChecksFailed, run_checks, warning_of
 
         def known(asked: ImageRequest) -> ResolvedImage:
-            if str(asked.reference) not in resolved:  # a stage that is not built
-                raise NotFound(str(asked.reference))
-            return resolved[str(asked.reference)]
+            name = str(asked.reference)
+            found = resolved.get((name, asked.platform)) or next(
+                (image for (reference, _), image in resolved.items() if reference == name), None
+            )
+            if found is None:  # a stage that is not built
+                raise NotFound(name)
+            return found
 
         report = run_checks(dockerfile, options, self._opened, known)
         for finding in report.findings:
@@ -245,7 +263,7 @@ class _Build:
         if report.fail:
             raise ChecksFailed(report.rules)
 
-    def _explainer(self, planned: Plan) -> Callable[[], Explains]:
+    def _explainer(self, graph: Graph) -> Callable[[], Explains]:
         """What makes the explainer when a step runs, once; a cached build does without."""
         began = time.time()
 
@@ -254,19 +272,19 @@ class _Build:
                 if self._explains is None:
                     from moldar.app.explaining import make_explainer
 
-                    self._explains = make_explainer(self._engine, self._request, planned, self._sources, began)
+                    self._explains = make_explainer(self._engine, self._request, graph, self._sources, began)
                 return self._explains
 
         return explainer
 
-    def _open_sources(self, planned: Plan) -> Sources:
+    def _open_sources(self, epoch: int | None) -> Sources:
         return Sources(
             self._opened.directories(),
             StatIndex(self._engine.database),
             self._mount_stage,
             dockerfile=self._opened.dockerfile_path,
             downloads=self._downloads,
-            epoch=planned.epoch,
+            epoch=epoch,
             reproducible=self._request.reproducible,
         )
 
@@ -326,7 +344,9 @@ class _Build:
         table = ReadSetTable(self._engine.database)
         kept = self._caches.read_sets(table) if self._caches else table
         find = self._caches.find if self._caches else self._cache.lookup
-        return LazyRunners(self._engine, self._request, self._sources, self._id, kept=kept, lookup=find)
+        return LazyRunners(
+            self._engine, self._request, self._sources, self._id, events=self._events, kept=kept, lookup=find
+        )
 
     def _mount_stage(self, result: Result) -> AbstractContextManager[str]:
         from moldar.app.machinery import machinery
@@ -338,27 +358,30 @@ class _Build:
 
     # Results
 
-    def _export(self, config: bytes, target: Result) -> Built:
-        outputs = self._request.outputs or (Output("image"),)
-        image = self._keep(config, target)
-        for output in outputs:
-            if output.kind == "image" and not self._request.annotations:
-                self._name(image)
+    def _export(self, images: tuple[tuple[Platform, Digest], ...]) -> Built:
+        """Write all outputs. What was built is known by its image's digest, that of several by their index's."""
+        digest = images[0][1]
+        for output in self._request.outputs or (Output("image"),):
+            if output.kind == "image" and len(images) == 1 and not self._request.annotations:
+                self._name(digest)
                 continue
             from moldar.app import outputs as others
 
-            made = ((self._platform, image),)
-            result = others.Result(made, self._references, self._request.annotations, layer_epoch(self._request))
+            epoch = layer_epoch(self._request)
+            result = others.Result(images, self._references, self._request.annotations, epoch)
             if output.kind == "image":
-                others.name_result(self._engine, result)
+                digest = others.keep_result(self._engine, result, self._events)
             else:
                 others.write_output(self._engine, result, output, self._events)
         names = tuple(str(reference) for reference in self._references)
-        metadata = {"containerimage.config.digest": image, "image.name": ",".join(names)}
-        return Built(image, names, metadata)
+        member = "containerimage.config.digest" if len(images) == 1 else "containerimage.digest"
+        return Built(digest, names, {member: digest, "image.name": ",".join(names)})
 
     def _keep(self, config: bytes, target: Result) -> Digest:
-        """Record the image in one transaction, so that the collector sees either nothing or all of it."""
+        """Record the image in one transaction, so that the collector sees either nothing or all of it.
+
+        An image of several platforms has no name of its own, and is kept from the collector until the index is there.
+        """
         engine = self._engine
         image = engine.blobs.put(config)
         if engine.images.get(image) is None:
@@ -366,6 +389,8 @@ class _Build:
                 if not engine.blobs.has(image):
                     engine.blobs.put(config)
                 engine.images.add(image, sum(size for _, size in target.layers))
+        if len(self._platforms) > 1:
+            engine.lease.protect("image", [image])
         return image
 
     def _name(self, image: Digest) -> None:

@@ -52,18 +52,6 @@ class Contents(NamedTuple):
     mounts: tuple[str, ...] = ()
     wanted: frozenset[Digest] | None = None
 
-    def joined(self, other: "Contents") -> "Contents":
-        """What is in either, as the builds of several platforms export one cache."""
-        whole = self.wanted is None or other.wanted is None
-        return Contents(
-            tuple(dict.fromkeys((*self.records, *other.records))),
-            {**self.sizes, **other.sizes},
-            {**self.stacks, **other.stacks},
-            (*self.bases, *(base for base in other.bases if base not in self.bases)),
-            tuple(dict.fromkeys((*self.mounts, *other.mounts))),
-            None if whole else (self.wanted or frozenset()) | (other.wanted or frozenset()),
-        )
-
 
 class Written(NamedTuple):
     """What an export left at its place, in numbers; `digest` is the manifest's."""

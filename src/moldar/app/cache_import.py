@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from moldar.app.engine import Engine
 from moldar.app.machinery import machinery
+from moldar.app.platforms import image_for
 from moldar.app.requests import CachePlace
 from moldar.builder.cache_mounts import acquire_idle, stem_of
 from moldar.builder.keys import ENVIRONMENT
@@ -27,14 +28,14 @@ from moldar.export.build_cache import (
     SharedMount,
     SharedRecord,
     parse_inline,
-    read_cache,
+    read_caches,
 )
 from moldar.export.cache_layout import DEFAULT_TAG, open_layout
 from moldar.export.layer_forms import run_parallel
 from moldar.export.mount_layers import unpack_directory
 from moldar.export.store_image import StoreSink
 from moldar.image.config import parse_image_config
-from moldar.image.model import Descriptor, Digest, digest_of
+from moldar.image.model import Descriptor, Digest, Platform, digest_of
 from moldar.image.reference import parse_reference
 from moldar.image.transfer import ImageSource
 from moldar.store.read_sets import ReadSetRow
@@ -60,14 +61,17 @@ class LayerLost(NotFound):
         self.diff_id = diff_id
 
 
-def open_cache(engine: Engine, place: CachePlace, stack: ExitStack) -> OpenCache:
-    """The cache at `place`, open as long as `stack`; whatever its place raises."""
+def open_caches(
+    engine: Engine, place: CachePlace, platforms: Sequence[Platform], stack: ExitStack
+) -> list[OpenCache]:
+    """The cache at `place`, open as long as `stack`; whatever its place raises.
+
+    An index has a cache in the image of each platform: then it is those of `platforms`.
+    """
     if place.kind == "image":
-        try:
-            config = engine.blobs.read(engine.images.resolve(place.place))
-            return _opened(str(place), parse_inline(config, ()), None)
-        except NotFound:
-            pass  # not an image of the store, or one without a cache
+        own = [_in_store(engine, place, platform) for platform in platforms]
+        if found := [cache for cache in own if cache is not None]:
+            return found
     source: ImageSource
     if place.kind == "local":
         source = open_layout(place.place, place.get("tag", DEFAULT_TAG))
@@ -77,7 +81,16 @@ def open_cache(engine: Engine, place: CachePlace, stack: ExitStack) -> OpenCache
 
         reference = parse_reference(place.place)
         source = RegistryImage(stack.enter_context(open_registry(engine, reference.registry)), reference)
-    return _opened(str(place), read_cache(source, engine.platform), source)
+    return [_opened(str(place), document, source) for document in read_caches(source, platforms)]
+
+
+def _in_store(engine: Engine, place: CachePlace, platform: Platform) -> OpenCache | None:
+    """The cache in an image of the store; none when there is no such image, or no cache in it."""
+    try:
+        config = engine.blobs.read(image_for(engine, place.place, platform))
+        return _opened(str(place), parse_inline(config, ()), None)
+    except NotFound:
+        return None
 
 
 def _opened(name: str, document: CacheDocument, source: ImageSource | None) -> OpenCache:
@@ -91,8 +104,11 @@ class ImportedCaches:
     layers there are. When such a layer is needed after all, LayerLost is raised and they count no more.
     """
 
-    def __init__(self, engine: Engine, places: Sequence[CachePlace], events: EventSink) -> None:
+    def __init__(
+        self, engine: Engine, places: Sequence[CachePlace], platforms: Sequence[Platform], events: EventSink
+    ) -> None:
         self._engine = engine
+        self._platforms = platforms
         self._places = places
         self._events = events
         self._stack = ExitStack()
@@ -118,7 +134,7 @@ class ImportedCaches:
             self._events.publish(VertexStarted(identity, f"importing cache from {place}", time.time()))
             failure = ""
             try:
-                found.append(open_cache(self._engine, place, self._stack))
+                found += open_caches(self._engine, place, self._platforms, self._stack)
             except (MoldarError, OSError) as error:
                 failure = str(error)
                 self._warn(f"importing cache from {place} failed: {failure}")

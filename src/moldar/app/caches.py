@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from moldar.app.cache_export import EXPORT_FAILED, CacheExporter, Contents, Written, shared_record, stacks_of
-from moldar.app.cache_import import ImportedCaches, LayerLost, fill_mount, open_cache
+from moldar.app.cache_import import ImportedCaches, LayerLost, fill_mount, open_caches
 from moldar.app.engine import Engine
 from moldar.app.machinery import machinery
 from moldar.app.requests import BuildRequest, CachePlace
@@ -42,20 +42,16 @@ Results = tuple[Result | None, ...]
 
 
 class BuildCaches:
-    """The caches that one build reads and writes. A context manager, open while the build runs.
-
-    `gathered` is what builds of the same request for other platforms have exported; it is exported again with this.
-    """
+    """The caches that one build, of however many platforms, reads and writes. A context manager."""
 
     def __init__(
-        self, engine: Engine, request: BuildRequest, events: EventSink, gathered: dict[CachePlace, Contents]
+        self, engine: Engine, request: BuildRequest, platforms: Sequence[Platform], events: EventSink
     ) -> None:
         self._engine = engine
-        self._gathered = gathered
         self._places = request.cache_to
         self._sources = request.cache_from
         self._events = events
-        self._imported = ImportedCaches(engine, request.cache_from, events)
+        self._imported = ImportedCaches(engine, request.cache_from, platforms, events)
         self._shared: SharedCache | None = None
         self._bases: dict[tuple[str, Platform], tuple[ImageRequest, ResolvedImage]] = {}
         self._mounts: Sequence[str] = ()
@@ -106,16 +102,15 @@ class BuildCaches:
         if kind is RunOp and self._mounts:
             self._imported.bring_mounts(self._mounts)
 
-    def solve(self, planned: Plan, own: BuildCache, run: Callable[[SharedCache, EventSink], Results]) -> Results:
+    def solve(self, graph: Graph, own: BuildCache, run: Callable[[SharedCache, EventSink], Results]) -> Results:
         """Solve with the other caches beneath the own one, once more without any that broke on the way."""
-        self._mounts = _cache_mounts(planned.graph)
+        self._mounts = _cache_mounts(graph)
         while True:
             failures = self._imported.failures
             self._shared = SharedCache(own, self._imported)
             try:
                 results = run(self._shared, _Again(self._events, self._imported))
-                target = results[planned.graph.target]
-                if target and self._sources:
+                for target in _targets(graph, results) if self._sources else ():
                     machinery(self._engine).forms.bring(tuple(diff_id for diff_id, _ in target.layers))
                 break
             except MoldarError:
@@ -126,14 +121,21 @@ class BuildCaches:
 
     # When it is done
 
-    def with_inline(self, planned: Plan, target: Result) -> Plan:
-        """The plan of an image that carries the cache of its layers, if this is asked for."""
+    def with_inline(self, planned: Plan, results: Sequence[Result | None]) -> Plan:
+        """The plan of an image that carries the cache of its layers, if this is asked for.
+
+        `results` are those of the plan's own graph: the steps of other platforms belong into other images.
+        """
         if not any(place.kind == "inline" for place in self._places):
             return planned
+        (target,) = _targets(planned.graph, results)
         inside = {diff_id for diff_id, _ in target.layers}
+        made = {result.identity for result in results if result is not None}
         records: list[SharedRecord] = []
         layers: dict[Digest, SharedLayer] = {}
         for record, sizes in self._records():
+            if record.identity not in made:
+                continue
             if not inside.issuperset(record.layers):  # of another stage, whose words are not for the image
                 record = record._replace(step="", parts=())
             if self._epoch is not None:
@@ -145,44 +147,39 @@ class BuildCaches:
             image=planned.image._replace(extra={**(planned.image.extra or {}), INLINE_CACHE: document})
         )
 
-    def export(self, planned: Plan, results: Results) -> None:
+    def export(self, graph: Graph, results: Results) -> None:
         """Write every cache that is asked for; warnings for those that cannot be written."""
         for number, place in enumerate(self._places):
             if place.kind != "inline":
-                self._export(place, f"cache-{number}", planned, results)
+                self._export(place, f"cache-{number}", graph, results)
 
-    def _export(self, place: CachePlace, identity: str, planned: Plan, results: Results) -> None:
+    def _export(self, place: CachePlace, identity: str, graph: Graph, results: Results) -> None:
         self._events.publish(VertexStarted(identity, f"exporting cache to {place}", time.time()))
         failure = ""
         try:
             exporter = CacheExporter(self._engine, self._events, self._imported)
-            contents = self._contents(place, planned, results)
-            if place in self._gathered:
-                contents = self._gathered[place].joined(contents)
-            self._gathered[place] = contents
-            exporter.write(place, contents, identity)
+            exporter.write(place, self._contents(place, graph, results), identity)
         except (MoldarError, OSError) as error:
             failure = str(error)
             self._events.publish(Warned(EXPORT_FAILED, f"exporting cache to {place} failed: {failure}"))
         self._events.publish(VertexCompleted(identity, time.time(), error=failure))
 
-    def _contents(self, place: CachePlace, planned: Plan, results: Results) -> Contents:
-        target = results[planned.graph.target]
-        assert target is not None
+    def _contents(self, place: CachePlace, graph: Graph, results: Results) -> Contents:
+        targets = _targets(graph, results)
         everything = place.get("mode", "min") == "max"
         roots = [result.layers for result in results if result is not None]
         sizes = dict(layer for root in roots for layer in root)
         mounts: list[str] = []
         if place.get("mounts", "false") == "true":
-            used = {stem_of(self._engine.home.cachemounts, name) for name in _cache_mounts(planned.graph)}
+            used = {stem_of(self._engine.home.cachemounts, name) for name in _cache_mounts(graph)}
             mounts = [stem for stem in stems(self._engine.home.cachemounts) if stem in used]
         bases = [
             (_shared_base(asked, found), found.config.diff_ids)
             for asked, found in self._bases.values()
-            if everything or target.layers[: len(found.config.diff_ids)] == _sized(found.config.diff_ids, sizes)
+            if everything or any(_starts_with(target, found.config.diff_ids) for target in targets)
         ]
         stacks = stacks_of([[diff_id for diff_id, _ in root] for root in roots])
-        wanted = None if everything else frozenset(diff_id for diff_id, _ in target.layers)
+        wanted = None if everything else frozenset(diff_id for target in targets for diff_id, _ in target.layers)
         records = tuple(record for record, _ in self._records())
         return Contents(records, sizes, stacks, tuple(bases), tuple(mounts), wanted)
 
@@ -230,7 +227,7 @@ def export_cache(
 def import_cache(engine: Engine, place: CachePlace, *, mounts: bool = True) -> Imported:
     """Bring a whole build cache into the store: its records, their layers, and cache mounts that are not here."""
     with ExitStack() as stack:
-        cache = open_cache(engine, place, stack)
+        (cache,) = open_caches(engine, place, (engine.platform,), stack)
         sink = StoreSink(machinery(engine).store)
         layers = 0
         for diff_id in {diff_id for record in cache.document.records for diff_id in record.layers}:
@@ -274,5 +271,10 @@ def _shared_base(asked: ImageRequest, found: ResolvedImage) -> SharedBase:
     return SharedBase(str(asked.reference), asked.platform, found.digest or "", encode_image_config(found.config))
 
 
-def _sized(diff_ids: Stack, sizes: dict[Digest, int]) -> tuple[tuple[Digest, int], ...]:
-    return tuple((diff_id, sizes.get(diff_id, 0)) for diff_id in diff_ids)
+def _starts_with(target: Result, diff_ids: Stack) -> bool:
+    return tuple(diff_id for diff_id, _ in target.layers[: len(diff_ids)]) == diff_ids
+
+
+def _targets(graph: Graph, results: Sequence[Result | None]) -> list[Result]:
+    """What is wanted of the graph."""
+    return [result for target in graph.targets if (result := results[target]) is not None]

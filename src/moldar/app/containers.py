@@ -11,11 +11,14 @@ from moldar.containers.options import RunOptions
 from moldar.containers.service import Containers, Pruned, Started
 from moldar.containers.views import ContainerView, ports_text, status_text
 from moldar.containers.volumes import remove_volume
-from moldar.errors import HostTrouble, UserMistake
+from moldar.errors import HostTrouble, NotFound, UserMistake
+from moldar.image.model import Digest
 from moldar.sandbox.runtime import Streams
 from moldar.store.containers import ContainerTable
 
 __all__ = ["ContainerView", "RunOptions", "ports_text", "status_text"]
+
+_SECOND_MODES = {"amd64": "386", "arm64": "arm"}
 
 
 class Ran(NamedTuple):
@@ -26,9 +29,35 @@ class Ran(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
-def create(engine: Engine, image: str, options: RunOptions) -> str:
-    """Make a container of an image that is in the store; its ID. ImageNotFound, UserMistake."""
-    identity = engine.images.resolve(image)
+def find_image(engine: Engine, name: str, platform: str) -> Digest:
+    """The image of the store that runs as `name`: on `platform`, if that is not empty. NotFound, UserMistake."""
+    if not platform:
+        return engine.images.resolve(name)
+    from moldar.app.platforms import image_for
+    from moldar.builder.plan import parse_platform
+
+    wanted = parse_platform(platform)
+    image = image_for(engine, name, wanted)
+    found = engine.images.config(image).platform
+    if found[:2] != wanted[:2] or (wanted.variant and found.variant and wanted.variant != found.variant):
+        raise NotFound(f"the image {name} is for {found}, not for {wanted}")
+    return image
+
+
+def platform_warning(engine: Engine, image: str) -> str:
+    """What to tell somebody who runs an image of the store that is for another platform; empty if it is not."""
+    platform, here = engine.images.config(engine.images.resolve(image)).platform, engine.platform
+    if platform.architecture in (here.architecture, _SECOND_MODES.get(here.architecture)):
+        return ""
+    return (
+        f"The requested image's platform ({platform}) does not match the detected host platform ({here})"
+        " and no specific platform was requested"
+    )
+
+
+def create(engine: Engine, image: str, options: RunOptions, *, platform: str = "") -> str:
+    """Make a container of an image that is in the store, that for `platform`; its ID. NotFound, UserMistake."""
+    identity = find_image(engine, image, platform)
     config = engine.images.config(identity)
     if config.platform.os not in ("", "linux"):
         raise UserMistake(f"cannot run an image for {config.platform}")
@@ -39,12 +68,12 @@ def create(engine: Engine, image: str, options: RunOptions) -> str:
     return service(engine).create(identity, config, config.diff_ids, options._replace(image_name=image))
 
 
-def run(engine: Engine, image: str, options: RunOptions, *, cidfile: str = "") -> Ran:
+def run(engine: Engine, image: str, options: RunOptions, *, cidfile: str = "", platform: str = "") -> Ran:
     """Create a container and start it. Attached unless `options.detach`: its output is ours, its exit code returned.
 
     A container that could not be started is removed again when it was to be removed at its end.
     """
-    container = create(engine, image, options)
+    container = create(engine, image, options, platform=platform)
     if cidfile:
         _write_cidfile(cidfile, container)
     size = _terminal_size() if options.tty and not options.detach else None

@@ -11,6 +11,7 @@ from moldar.app.engine import Engine
 from moldar.app.requests import BuildRequest
 from moldar.builder.plan import NamedContext
 from moldar.errors import Unsupported, UserMistake
+from moldar.image.model import Digest
 
 DEFAULT_NAME = "Dockerfile"
 _REMOTE = ("http://", "https://", "git://", "git@", "ssh://", "github.com/")
@@ -25,10 +26,19 @@ class NoDockerfile(UserMistake):
         self.path = path
 
 
+class Layout(NamedTuple):
+    """An image in a directory: by `digest`, else by `tag`. `root` is the digest of its manifest or index."""
+
+    directory: str
+    tag: str = ""
+    digest: str = ""
+    root: Digest = Digest("")
+
+
 class Opened(NamedTuple):
     """An opened context. `dockerfile_path` is empty when the Dockerfile came from stdin, in `dockerfile_data`.
 
-    `temporary` are directories to delete at the end.
+    `temporary` are directories to delete at the end; `layouts` are images that named contexts found in directories.
     """
 
     directory: str
@@ -37,6 +47,7 @@ class Opened(NamedTuple):
     dockerfile_data: bytes | None
     contexts: tuple[tuple[str, str], ...]
     temporary: tuple[str, ...] = ()
+    layouts: tuple[Layout, ...] = ()
 
     def read_dockerfile(self) -> bytes:
         """The Dockerfile's bytes; NoDockerfile."""
@@ -74,9 +85,9 @@ def open_request(request: BuildRequest, engine: Engine | None = None) -> Opened:
     """Open what `request` names; UserMistake when it is not there. Remote contexts need the `engine`."""
     opened = _open_main(request, engine)
     if engine is not None and any(value.startswith("oci-layout://") for _, value in request.contexts):
-        from moldar.app.layout_contexts import bring_layouts
+        from moldar.app.layout_contexts import name_layouts
 
-        opened = bring_layouts(engine, opened, request.platforms)
+        opened = name_layouts(engine, opened)
     if engine is None or not any(value.startswith(_REMOTE) for _, value in request.contexts):
         return opened
     from moldar.app.web import fetch_named

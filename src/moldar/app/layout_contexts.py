@@ -3,59 +3,68 @@
 import os
 from contextlib import ExitStack
 
-from moldar.app.contexts import Opened
+from moldar.app.contexts import Layout, Opened
 from moldar.app.engine import Engine
 from moldar.app.machinery import machinery
-from moldar.builder.plan import parse_platform
+from moldar.builder.plan import ImageRequest, ResolvedImage
 from moldar.errors import NotFound, UserMistake
 from moldar.export.archive_read import open_archive
 from moldar.export.cache_layout import open_layout
 from moldar.export.store_image import receive
-from moldar.image.model import Platform, parse_digest
+from moldar.image.model import parse_digest
 from moldar.image.transfer import ImageSource
 
 PREFIX = "oci-layout://"
 _REPOSITORY = "oci-layout.local/image"
 
 
-def bring_layouts(engine: Engine, opened: Opened, platforms: tuple[str, ...]) -> Opened:
-    """`opened` with the images of layout contexts brought into the store, and named there by their digests."""
-    platform = parse_platform(platforms[0]) if platforms else engine.platform
-    contexts = [
-        (name, _bring(engine, name, value, platform) if value.startswith(PREFIX) else value)
-        for name, value in opened.contexts
-    ]
-    return opened._replace(contexts=tuple(contexts))
+def name_layouts(engine: Engine, opened: Opened) -> Opened:
+    """`opened` with layout contexts named as images by their digests; UserMistake, NotFound for what is not there."""
+    machinery(engine).store.protect("blob", ())  # made once, before several threads resolve images
+    layouts: list[Layout] = []
+    contexts: list[tuple[str, str]] = []
+    for name, value in opened.contexts:
+        if value.startswith(PREFIX):
+            layouts.append(_find(engine, name, value))
+            value = f"docker-image://{_REPOSITORY}@{layouts[-1].root}"
+        contexts.append((name, value))
+    return opened._replace(contexts=tuple(contexts), layouts=tuple(layouts))
 
 
-def _bring(engine: Engine, name: str, value: str, platform: Platform) -> str:
+def resolve_layout(engine: Engine, layout: Layout, asked: ImageRequest) -> ResolvedImage:
+    """Bring a layout's image for the platform that is asked for into the store; NoSuchPlatform, CorruptData."""
+    with ExitStack() as stack:
+        source = _open(engine, stack, layout)
+        image = receive(source, machinery(engine).store, platform=asked.platform)
+    engine.lease.protect("image", [image])
+    return ResolvedImage(_REPOSITORY, layout.root, engine.images.config(image))
+
+
+def _find(engine: Engine, name: str, value: str) -> Layout:
     place, _, digest = value.removeprefix(PREFIX).partition("@")
     tag = ""
     if not os.path.isdir(place):
         place, _, tag = place.rpartition(":")
     if not place or not os.path.isdir(place):
         raise UserMistake(f"--build-context {name}={value}: no such directory")
+    layout = Layout(os.path.abspath(place), tag, digest)
     with ExitStack() as stack:
-        source = _find(engine, stack, os.path.abspath(place), tag, digest)
-        root = source.resolve().digest
-        image = receive(source, machinery(engine).store, platform=platform)
-    engine.lease.protect("image", [image])
-    engine.images.add_repository_digest(_REPOSITORY, root, image)
-    return f"docker-image://{_REPOSITORY}@{root}"
+        return layout._replace(root=_open(engine, stack, layout).resolve().digest)
 
 
-def _find(engine: Engine, stack: ExitStack, directory: str, tag: str, digest: str) -> ImageSource:
+def _open(engine: Engine, stack: ExitStack, layout: Layout) -> ImageSource:
     """The image of that digest, else of that tag; without either `latest`, or the only one that there is."""
-    images = stack.enter_context(open_archive(directory, engine.home.ingest))
-    if digest:
-        wanted = parse_digest(digest)
+    images = stack.enter_context(open_archive(layout.directory, engine.home.ingest))
+    if layout.digest:
+        wanted = parse_digest(layout.digest)
         for image in images:
             if image.source.resolve().digest == wanted:
                 return image.source
-        raise NotFound(f"the layout {directory} has no image {digest}")
-    if not tag and len(images) == 1:
+        raise NotFound(f"the layout {layout.directory} has no image {layout.digest}")
+    if not layout.tag and len(images) == 1:
         return images[0].source
     try:
-        return open_layout(directory, tag or "latest")
+        return open_layout(layout.directory, layout.tag or "latest")
     except NotFound:
-        raise NotFound(f"the layout {directory} has no image with the tag {tag or 'latest'!r}") from None
+        tag = layout.tag or "latest"
+        raise NotFound(f"the layout {layout.directory} has no image with the tag {tag!r}") from None

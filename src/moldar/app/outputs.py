@@ -126,6 +126,21 @@ def name_result(engine: Engine, result: Result) -> Digest:
     return manifest if result.is_index and manifest else image
 
 
+def keep_result(engine: Engine, result: Result, events: EventSink) -> Digest:
+    """`name_result`, with events that tell of it."""
+    events.publish(VertexStarted("export", "exporting to image", time.time()))
+    digest = name_result(engine, result)
+    parts = [
+        *(f"writing image {image} for {platform}" for platform, image in result.images if result.is_index),
+        f"writing {'index' if result.is_index else 'image'} {digest}",
+        *(f"naming to {reference}" for reference in result.references),
+    ]
+    for part in parts:
+        events.publish(VertexStatus("export", part, 0, 0, time.time(), completed=True))
+    events.publish(VertexCompleted("export", time.time()))
+    return digest
+
+
 def _rewritten(
     engine: Engine, images: Sequence[tuple[Platform, Digest]], epoch: int
 ) -> tuple[tuple[Platform, Digest], ...]:

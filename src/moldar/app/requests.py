@@ -47,6 +47,7 @@ class BuildRequest(NamedTuple):
     dates but `source_date_epoch` (0 when not given), and the modes of the context's files as git keeps them.
     `shm_size` in bytes. `hosts` are (name, address), `ulimits` (name, soft, hard).
     `exact_cache`: a step is reused only when nothing below it changed, whatever it read.
+    The cgroups of the steps are made below `cgroup_parent`, where cgroups can be made.
     `debug_shell` opens a shell on our standard streams in a step that fails.
     The `unset_` fields name what the image shall not have, inherited or not; steps still see it.
     """
@@ -81,6 +82,7 @@ class BuildRequest(NamedTuple):
     unset_variables: tuple[str, ...] = ()
     unset_labels: tuple[str, ...] = ()
     debug_shell: bool = False
+    cgroup_parent: str = ""
 
 
 def layer_epoch(request: BuildRequest) -> int | None:

@@ -6,6 +6,7 @@ from moldar.app.engine import Engine
 from moldar.app.machinery import machinery
 from moldar.app.requests import BuildRequest, SecretSource
 from moldar.builder.ops import Workshop
+from moldar.builder.progress import EventSink, Warned
 from moldar.builder.read_sets import ReadSets
 from moldar.builder.run import RunRunner
 from moldar.builder.run_mounts import RunSettings, StepSecrets
@@ -14,7 +15,13 @@ from moldar.sandbox.runtime import Streams
 
 
 def run_runner(
-    engine: Engine, request: BuildRequest, build: str, shop: Workshop, read_sets: ReadSets | None
+    engine: Engine,
+    request: BuildRequest,
+    build: str,
+    shop: Workshop,
+    read_sets: ReadSets | None,
+    *,
+    events: EventSink,
 ) -> RunRunner:
     """The runner of RUN for the build of that ID. Raises NoRuntime; UserMistake for secrets that are not there."""
     home, parts = engine.home, machinery(engine)
@@ -28,7 +35,10 @@ def run_runner(
         f"{home.snapshots}/work",
         StepSecrets({secret.id: _value(secret) for secret in request.secrets}, dict(request.ssh)),
         Streams(0, 2, 2) if request.debug_shell else None,
+        request.cgroup_parent,
     )
+    if request.cgroup_parent and not parts.runtime.features.cgroups:
+        events.publish(Warned("", "--cgroup-parent is ignored: cgroups cannot be used on this host"))
     return RunRunner(shop, settings, read_sets)
 
 

@@ -11,6 +11,7 @@ from moldar.builder.copied_trees import StoredTrees
 from moldar.builder.executor import StepRunner
 from moldar.builder.graph import CopyOp, RunOp, WorkdirOp
 from moldar.builder.ops import CopyRunner, Stack, WorkdirRunner, Workshop
+from moldar.builder.progress import EventSink
 from moldar.builder.read_sets import Kept, Lookup, ReadSets
 from moldar.builder.sources import Sources
 from moldar.sandbox.unpacked import Unpacked, known_unpacked
@@ -23,8 +24,17 @@ class LazyRunners:
     """
 
     def __init__(
-        self, engine: Engine, request: BuildRequest, sources: Sources, build: str, *, kept: Kept, lookup: Lookup
+        self,
+        engine: Engine,
+        request: BuildRequest,
+        sources: Sources,
+        build: str,
+        *,
+        events: EventSink,
+        kept: Kept,
+        lookup: Lookup,
     ) -> None:
+        self._events = events
         self._engine = engine
         self._request = request
         self._build = build
@@ -51,7 +61,9 @@ class LazyRunners:
                 assert kind is RunOp, f"no runner for {kind}"
                 from moldar.app.run_steps import run_runner
 
-                self._runners[kind] = run_runner(self._engine, self._request, self._build, self._shop, self.read_sets)
+                self._runners[kind] = run_runner(
+                    self._engine, self._request, self._build, self._shop, self.read_sets, events=self._events
+                )
             return self._runners[kind]
 
 

@@ -5,6 +5,7 @@ machines, so that they can name cache records.
 """
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from moldar.image.model import Digest, Platform, encode_json
@@ -169,10 +170,48 @@ class Vertex(NamedTuple):
 
 
 class Graph(NamedTuple):
-    """All vertices in topological order; `target` is the index of the one whose result is wanted."""
+    """All vertices in topological order; `targets` are the indices of those whose results are wanted."""
 
     vertices: tuple[Vertex, ...]
-    target: int
+    targets: tuple[int, ...]
+
+    @property
+    def target(self) -> int:
+        """The only one that is wanted, in the graph of one plan."""
+        (target,) = self.targets
+        return target
+
+
+class Joined(NamedTuple):
+    """Several graphs as one. `places[i][j]` is the index that vertex j of graph i has in it."""
+
+    graph: Graph
+    places: tuple[Sequence[int], ...]
+
+
+def join(graphs: Sequence[Graph]) -> Joined:
+    """One graph with the targets of all, in order. Vertices that ask the same of the same inputs are one in it."""
+    if len(graphs) == 1:
+        return Joined(graphs[0], (range(len(graphs[0].vertices)),))
+    vertices: list[Vertex] = []
+    first: dict[object, int] = {}
+    places: list[Sequence[int]] = []
+    for graph in graphs:
+        place: list[int] = []
+        for vertex in graph.vertices:
+            moved = vertex._replace(inputs=tuple(place[source] for source in vertex.inputs))
+            index = first.setdefault(question(moved), len(vertices))
+            if index == len(vertices):
+                vertices.append(moved)
+            place.append(index)
+        places.append(place)
+    targets = tuple(place[graph.target] for graph, place in zip(graphs, places, strict=True))
+    return Joined(Graph(tuple(vertices), targets), tuple(places))
+
+
+def question(vertex: Vertex) -> object:
+    """What a vertex asks of its inputs: equal for two that need to be done only once."""
+    return type(vertex.op), vertex.op, vertex.inputs, vertex.ignore_cache, vertex.max_age
 
 
 def _unquote(text: str) -> str:
@@ -205,7 +244,7 @@ def describe(graph: Graph) -> str:
     """The graph as text: one block per vertex with what it asks and of which inputs. Stable, for people and tests."""
     lines: list[str] = []
     for index, vertex in enumerate(graph.vertices):
-        mark = " (target)" if index == graph.target else ""
+        mark = " (target)" if index in graph.targets else ""
         inputs = " <- " + ", ".join(map(str, vertex.inputs)) if vertex.inputs else ""
         where = f" line {vertex.line}" + (f"-{vertex.end_line}" if vertex.end_line > vertex.line else "")
         lines.append(f"{index}: {vertex.name}{mark}{inputs}{where if vertex.line else ''}")

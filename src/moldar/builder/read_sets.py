@@ -111,6 +111,19 @@ class ReadSet(NamedTuple):
         return sum(map(len, self.layers))
 
 
+class SavedReadSet:
+    """A read set as it is kept, with the key of what its run made; decoded when it is first asked for."""
+
+    def __init__(self, row: ReadSetRow) -> None:
+        self.key = Key(Digest(row.record))
+        self.data = row.data
+
+    @cached_property
+    def read_set(self) -> ReadSet | None:
+        """None when another version wrote it."""
+        return ReadSet.decode(self.data)
+
+
 class ReadSets:
     """Looks for reusable records of RUNs and keeps what they read. Safe for threads.
 
@@ -148,18 +161,17 @@ class ReadSets:
         with self._lock:
             return self._steps.setdefault(key.digest, step)
 
-    def saved(self, step: Digest) -> list[tuple[Key, ReadSet]]:
-        """The read sets of a step with the keys of what they made, the latest used first."""
-        decoded = [(Key(Digest(row.record)), ReadSet.decode(row.data)) for row in self._table.of(step)]
-        return [(key, read_set) for key, read_set in decoded if read_set is not None]
+    def saved(self, step: Digest) -> list[SavedReadSet]:
+        """The read sets of a step, the latest used first."""
+        return [SavedReadSet(row) for row in self._table.of(step)]
 
     def record(self, key: Key) -> Record | None:
         """The cache record of `key`."""
         return self._lookup(key)
 
-    def renew(self, step: Digest, old: Key, new: Key, read_set: ReadSet) -> None:
+    def renew(self, step: Digest, old: SavedReadSet, new: Key) -> None:
         """A read set served a step whose exact key is `new`."""
-        self._table.renew(step, old.digest, ReadSetRow(new.digest, read_set.encode()))
+        self._table.renew(step, old.key.digest, ReadSetRow(new.digest, old.data))
 
     def put(self, step: Digest, key: Key, read_set: ReadSet) -> None:
         self._table.put(step, ReadSetRow(key.digest, read_set.encode()))
@@ -186,23 +198,25 @@ class TracedStep:
         self.name = step
 
     @cached_property
-    def _saved(self) -> list[tuple[Key, ReadSet]]:
+    def _saved(self) -> list[SavedReadSet]:
         return self._read_sets.saved(self.name)
 
     def find(self) -> Reuse | None:
         """What an earlier run made that read nothing which is different now."""
-        for key, read_set in self._saved:
-            if self._holds(read_set):
-                record = self._read_sets.record(key)
+        for saved in self._saved:
+            read_set = saved.read_set
+            if read_set is not None and self._holds(read_set):
+                record = self._read_sets.record(saved.key)
                 if record is not None:
-                    self._read_sets.renew(self.name, key, self.key, read_set)
+                    self._read_sets.renew(self.name, saved, self.key)
                     identity = identity_of(self.key.digest, *(diff_id for diff_id, _ in record.layers))
                     return Reuse(record._replace(identity=identity), self._sentence(read_set))
         return None
 
     def worthwhile(self) -> bool:
         """Whether to trace: not when the latest run looked at so much that tracing costs and is unlikely to help."""
-        return not self._saved or self._saved[0][1].size < _MANY
+        latest = next((read_set for saved in self._saved if (read_set := saved.read_set) is not None), None)
+        return latest is None or latest.size < _MANY
 
     def keep(self, questions: Mapping[int, frozenset[Question]]) -> None:
         """Remember what a run asked of the layers, by position; the solver stores its record under the exact key."""

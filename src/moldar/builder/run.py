@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from hashlib import sha256
 
 from moldar.builder.debug_shell import DebugShell
-from moldar.builder.foreign import check_runnable
+from moldar.builder.foreign import check_emulator, check_runnable
 from moldar.builder.graph import RunOp, Vertex
 from moldar.builder.logs import StepLog
 from moldar.builder.ops import Stack, Workshop, identity_of, stack_of
@@ -109,12 +109,14 @@ class RunRunner:
         self, op: RunOp, sources: Sequence[Vertex], inputs: Inputs, workspace: Workspace, step: StepContext
     ) -> None:
         settings = self._settings
+        check_emulator(op.platform, workspace.path)
         log_path = f"{settings.logs}/{step.id}.log"
         with ExitStack() as stack:
             mounts = StepMounts(self._workshop, settings, step, stack)
             mounts.add_all(op, sources, inputs)
             bundle = mounts.bundle_directory()
-            spec = fit(bundle, _sandbox(op, workspace.path, mounts), settings.runtime.features)
+            wanted = _sandbox(op, workspace.path, mounts)._replace(cgroup_parent=settings.cgroup_parent)
+            spec = fit(bundle, wanted, settings.runtime.features)
             _make_system_directories(workspace.path)
             stubs = MountStubs(workspace.path, mount_targets(spec))
             stack.callback(stubs.clean)

@@ -36,7 +36,8 @@ class RunSettings(NamedTuple):
     """What all RUNs of a build share. `caches`: directory of the cache mounts, `logs`: of this build's logs.
 
     `snapshots` makes their roots, `work` is where directories of running steps lie (the store's `snapshots/work`).
-    `shell` are the streams of who wants a shell in a step that fails.
+    `shell` are the streams of who wants a shell in a step that fails. The cgroups of all steps are made below
+    `cgroup_parent`.
     """
 
     runtime: Runtime
@@ -46,6 +47,7 @@ class RunSettings(NamedTuple):
     work: str
     secrets: StepSecrets = StepSecrets()
     shell: Streams | None = None
+    cgroup_parent: str = ""
 
 
 class MissingSecret(NotFound):

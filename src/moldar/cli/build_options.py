@@ -21,6 +21,7 @@ def read(arguments: Arguments) -> dict[str, object]:
         "platforms": tuple(part for word in arguments.many("platform") for part in word.split(",")),
         "secrets": tuple(_secret(word) for word in arguments.many("secret")),
         "ssh": tuple(_ssh(word) for word in arguments.many("ssh")),
+        "cgroup_parent": arguments.text("cgroup-parent"),
         "hosts": tuple(_host(word) for word in arguments.many("add-host")),
         "shm_size": size_in_bytes(arguments.text("shm-size") or "0", "--shm-size"),
         "ulimits": tuple(_ulimit(word) for word in arguments.many("ulimit")),

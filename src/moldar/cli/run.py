@@ -25,7 +25,8 @@ def _run(arguments: Arguments) -> int:
     options = _options(arguments)
     store = engine()
     _pull_if_needed(store, arguments)
-    ran = containers.run(store, arguments.positional[0], options, cidfile=arguments.text("cidfile"))
+    image, platform = arguments.positional[0], arguments.text("platform")
+    ran = containers.run(store, image, options, cidfile=arguments.text("cidfile"), platform=platform)
     for warning in ran.warnings:
         print(f"WARNING: {warning}", file=sys.stderr)
     if options.detach:
@@ -40,7 +41,7 @@ def create(arguments: Arguments) -> int:
         options = _options(arguments)
         store = engine()
         _pull_if_needed(store, arguments)
-        print(containers.create(store, arguments.positional[0], options))
+        print(containers.create(store, arguments.positional[0], options, platform=arguments.text("platform")))
         return 0
 
     return _with_docker_exit_code(work)
@@ -57,13 +58,24 @@ def _with_docker_exit_code(work: Callable[[], int]) -> int:
 
 
 def _pull_if_needed(store: Engine, arguments: Arguments) -> None:
+    """Have the image here, and warn if it is for another platform than a person may think."""
+    from moldar.app.containers import platform_warning
+
+    _pull(store, arguments)
+    if not arguments.text("platform") and (warning := platform_warning(store, arguments.positional[0])):
+        print(f"WARNING: {warning}", file=sys.stderr)
+
+
+def _pull(store: Engine, arguments: Arguments) -> None:
+    from moldar.app.containers import find_image
+
     image = arguments.positional[0]
     policy = arguments.text("pull") or "missing"
     if policy not in PULL:
         raise UserMistake(f"invalid pull option {policy!r}", hint="use one of " + ", ".join(PULL))
     if policy != "always":
         try:
-            store.images.resolve(image)
+            find_image(store, image, arguments.text("platform"))
             return
         except NotFound:
             if policy == "never":
@@ -116,6 +128,7 @@ def _options(arguments: Arguments) -> RunOptions:
         memory=size_in_bytes(arguments.text("memory") or "0", "--memory"),
         cpus=float(arguments.text("cpus") or 0),
         shm_size=size_in_bytes(arguments.text("shm-size") or "0", "--shm-size"),
+        cgroup_parent=arguments.text("cgroup-parent"),
         stop_signal=arguments.text("stop-signal"),
         stop_timeout=arguments.number("stop-timeout") if "stop-timeout" in arguments.given else None,
     )
@@ -158,6 +171,7 @@ FLAGS = (
     Flag("add-host", "", "list", value="host:ip", help="Add a line to /etc/hosts"),
     Flag("cap-add", "", "list", help="Add a capability"),
     Flag("cap-drop", "", "list", help="Drop a capability"),
+    Flag("cgroup-parent", "", "string", value="cgroup", help="Make the container's cgroup below this one"),
     Flag("cidfile", "", "string", value="file", help="Write the container ID to a file"),
     Flag("cpus", "", "string", help="Number of CPUs"),
     Flag("dns", "", "list", help="Set DNS servers"),
@@ -172,7 +186,7 @@ FLAGS = (
     Flag("mount", "", "list", help="Attach a file system, such as type=bind,source=a,target=/b"),
     Flag("name", "", "string", help="Name the container"),
     Flag("network", "", "string", "bridge", help="bridge, host or none"),
-    Flag("platform", "", "string", help="Platform of the image, when it must be pulled"),
+    Flag("platform", "", "string", help="Platform of the image, such as linux/arm64"),
     Flag("privileged", "", "bool", help="Give extended privileges"),
     Flag("publish", "p", "list", help="Publish a container's port to the host"),
     Flag("publish-all", "P", "bool", help="Publish all exposed ports to random ports"),

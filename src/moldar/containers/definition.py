@@ -63,6 +63,7 @@ class Definition(NamedTuple):
     stop_signal: str
     stop_timeout: int
     healthcheck: tuple[str, ...]
+    cgroup_parent: str = ""
 
 
 _NESTED = {"ports": PortMapping, "mounts": ContainerMount}
@@ -81,6 +82,8 @@ def decode_definition(text: str) -> Definition:
         document: Mapping[str, Any] = json.loads(text)
         members: dict[str, Any] = {}
         for name in Definition._fields:
+            if name not in document and name in Definition._field_defaults:
+                continue  # written by a version that did not know it
             value = document[name]
             if name in _NESTED:
                 value = tuple(_NESTED[name](**item) for item in value)

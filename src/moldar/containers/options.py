@@ -55,6 +55,7 @@ class RunOptions(NamedTuple):
     sysctls: tuple[tuple[str, str], ...] = ()
     stop_signal: str = ""
     stop_timeout: int | None = None
+    cgroup_parent: str = ""
 
 
 class MountWord(NamedTuple):

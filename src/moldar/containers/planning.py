@@ -72,6 +72,7 @@ def define(
         sysctls=options.sysctls,
         stop_signal=stop_signal,
         stop_timeout=DEFAULT_STOP_TIMEOUT if options.stop_timeout is None else options.stop_timeout,
+        cgroup_parent=options.cgroup_parent,
         healthcheck=config.healthcheck.test if config.healthcheck else (),
     )
 

@@ -156,6 +156,8 @@ def _spec(
     if resources.any and not cgroups:
         warnings.append("limits are ignored: cgroups cannot be used on this host")
         resources = Resources()
+    if definition.cgroup_parent and not cgroups:
+        warnings.append("--cgroup-parent is ignored: cgroups cannot be used on this host")
     return SandboxSpec(
         root=root,
         process=ProcessSpec(
@@ -180,6 +182,7 @@ def _spec(
         capabilities_dropped=definition.cap_drop,
         dns=definition.dns,
         sysctls=definition.sysctls,
+        cgroup_parent=definition.cgroup_parent,
         etc=_ETC,
         etc_readonly=False,
     )

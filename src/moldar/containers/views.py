@@ -185,6 +185,7 @@ def _host_config(definition: Definition) -> dict[str, Any]:
     return {
         "Binds": [f"{mount.source}:{mount.target}{':ro' if mount.readonly else ''}" for mount in binds],
         "NetworkMode": definition.network,
+        "CgroupParent": definition.cgroup_parent,
         "PortBindings": _bindings(definition.ports, ()),
         "RestartPolicy": {"Name": definition.restart, "MaximumRetryCount": definition.restart_most},
         "AutoRemove": definition.auto_remove,

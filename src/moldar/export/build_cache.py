@@ -18,6 +18,7 @@ from moldar.image.model import (
     OCI_EMPTY,
     Descriptor,
     Digest,
+    Index,
     Manifest,
     Platform,
     digest_of,
@@ -25,7 +26,7 @@ from moldar.image.model import (
     make_manifest,
     parse_digest,
 )
-from moldar.image.transfer import ImageSource, fetch_document, select_platform, verified
+from moldar.image.transfer import ImageSource, NoSuchPlatform, fetch_document, select_platform, verified
 from moldar.store.blobs import BlobStore
 
 CACHE_CONFIG = "application/vnd.moldar.buildcache.v1+json"
@@ -146,11 +147,30 @@ def parse_inline(config: bytes, blobs: Sequence[Descriptor]) -> CacheDocument:
     return CacheDocument(_parse_records(members, layers), layers)
 
 
-def read_cache(source: ImageSource, platform: Platform) -> CacheDocument:
-    """The build cache at `source`, of its own or inline in an image; NoBuildCache, CorruptData, what it raises."""
+def read_caches(source: ImageSource, platforms: Sequence[Platform]) -> list[CacheDocument]:
+    """The build cache at `source`, of its own or inline in an image; of an index those of the images for `platforms`.
+
+    An image of the index that is not there or has no cache is passed over, if another one has one. Raises
+    NoBuildCache, NoSuchPlatform, CorruptData, and what the source raises.
+    """
     found = fetch_document(source, source.resolve())
-    if not isinstance(found, Manifest):
-        found = fetch_document(source, select_platform(found, platform))
+    if isinstance(found, Manifest):
+        return [_read_cache(source, found)]
+    caches: dict[Digest, CacheDocument] = {}
+    missing: NotFound | None = None
+    for platform in platforms:
+        try:
+            descriptor = select_platform(found, platform)
+            if descriptor.digest not in caches:
+                caches[descriptor.digest] = _read_cache(source, fetch_document(source, descriptor))
+        except (NoSuchPlatform, NoBuildCache) as error:
+            missing = missing or error
+    if missing is not None and not caches:
+        raise missing
+    return list(caches.values())
+
+
+def _read_cache(source: ImageSource, found: Manifest | Index) -> CacheDocument:
     if not isinstance(found, Manifest):
         raise NoBuildCache("an index of indexes is no build cache")
     if found.config.size > _LIMIT:

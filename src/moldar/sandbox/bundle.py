@@ -78,7 +78,8 @@ def configuration(directory: str, spec: SandboxSpec, identity: str, features: Fe
         namespaces.append({"type": "cgroup"})
     linux: dict[str, Any] = {"namespaces": namespaces}
     if features.cgroups:
-        linux["cgroupsPath"] = f"/moldar/{identity}"
+        parent = os.path.normpath(f"/{spec.cgroup_parent or 'moldar'}").lstrip("/")
+        linux["cgroupsPath"] = os.path.join("/", parent, identity)
         linux["resources"] = _resources(spec)
     if devices := [_device(device) for device in _devices(spec)]:
         linux["devices"] = devices

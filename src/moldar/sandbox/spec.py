@@ -77,7 +77,8 @@ class SandboxSpec(NamedTuple):
     `network` is "host", "none" (a new name space with nothing but loopback) or the path of a name space to join.
     `hosts` are more lines (name, address) for /etc/hosts. `shm_size` in bytes. `privileged` lifts the
     confinement, as `--privileged` and `RUN --security=insecure`. `address` is the sandbox's own, for /etc/hosts;
-    `dns` replaces the host's name servers. `etc` are the files to provide below /etc (hosts, resolv.conf, hostname).
+    `dns` replaces the host's name servers. The sandbox's cgroup is made below `cgroup_parent`, a path from the top of
+    the hierarchy (empty for our own). `etc` are the files to provide below /etc (hosts, resolv.conf, hostname).
     """
 
     root: str
@@ -97,5 +98,6 @@ class SandboxSpec(NamedTuple):
     capabilities_dropped: tuple[str, ...] = ()
     dns: tuple[str, ...] = ()
     sysctls: tuple[tuple[str, str], ...] = ()
+    cgroup_parent: str = ""
     etc: tuple[str, ...] = ("hosts", "resolv.conf")
     etc_readonly: bool = True

@@ -250,6 +250,15 @@ def test_limits(house: House) -> None:
     assert [int(file.read_text()) for file in files] == [32 << 20]
 
 
+def test_a_cgroup_below_another_one(house: House) -> None:
+    identity = house.start("sleep", "60", cgroup_parent="moldar-tests/below")
+    document = house.containers.inspect(identity)
+    assert document["HostConfig"]["CgroupParent"] == "moldar-tests/below"
+    lines = Path(f"/proc/{document['State']['Pid']}/cgroup").read_text().splitlines()
+    groups = {line.rpartition(":")[2] for line in lines if identity in line}
+    assert groups == {f"/moldar-tests/below/{identity}"}
+
+
 def test_read_only_tmpfs_and_networks(house: House) -> None:
     script = "touch /file 2>/dev/null || echo refused; touch /tmp/file && echo fine"
     assert house.run("sh", "-c", script, read_only=True, tmpfs=("/tmp",)) == (0, b"refused\nfine\n")

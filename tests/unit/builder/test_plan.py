@@ -210,3 +210,21 @@ def test_a_new_image_does_not_tell_how_its_base_was_made() -> None:
     document = finished(plan(read_dockerfile(b"FROM busybox"), PlanOptions(), Old()))
     assert "docker_version" not in document and document["os.version"] == "10"
     assert "Hostname" not in document["config"] and document["config"]["ArgsEscaped"]  # type: ignore[operator, index]
+
+
+@pytest.mark.parametrize(
+    ("argument", "name"),
+    [("", "linux/amd64"), ("ARG TARGETARCH", "linux/amd64->arm"), ("ARG TARGETPLATFORM", "linux/amd64->arm/v7")],
+)
+def test_with_several_platforms_steps_are_named_after_theirs(argument: str, name: str) -> None:
+    text = (
+        f"FROM --platform=$BUILDPLATFORM busybox AS tools\n{argument}\nRUN a\nFROM busybox\nCOPY --from=tools /a /\n"
+    )
+    arm = Platform("linux", "arm", "v7")
+    plan = planned(text, platform=arm, build_platform=Platform(), multi_platform=True)
+    assert [vertex.name for vertex in plan.graph.vertices if vertex.name.startswith("[")] == [
+        "[linux/amd64 tools 1/2] FROM docker.io/library/busybox:latest@" + digest_of(b"manifest of busybox"),
+        f"[{name} tools 2/2] RUN a",
+        "[linux/arm/v7 stage-1 1/2] FROM docker.io/library/busybox:latest@" + digest_of(b"manifest of busybox"),
+        "[linux/arm/v7 stage-1 2/2] COPY --from=tools /a /",
+    ]

@@ -174,3 +174,21 @@ def test_read_sets_of_other_caches_serve_and_become_ours(world: World, tmp_path:
     assert lent.of(step.name) == rows
     lent.renew(step.name, rows[0].record, rows[0])
     assert own.of(step.name) == rows
+
+
+def test_read_sets_are_decoded_one_after_another(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The latest one serves, so that no other is decoded; asked again, none is."""
+    for number in range(KEPT):
+        step = world.step(BASE, world.copied(content_requirements_txt=str(number)), copied=(1,))
+        world.ran(step, READ)
+    decoded: list[bytes] = []
+    decode = ReadSet.decode
+    monkeypatch.setattr(ReadSet, "decode", staticmethod(lambda data: decoded.append(data) or decode(data)))
+    again = world.step(BASE, world.copied(content_requirements_txt=str(KEPT - 1), a="new"), copied=(1,))
+    assert again.find() is not None
+    assert again.worthwhile()
+    assert len(decoded) == 1
+    other = world.step(BASE, world.copied(content_requirements_txt="other"), copied=(1,))
+    assert other.find() is None
+    assert other.worthwhile()
+    assert len(decoded) == 1 + KEPT

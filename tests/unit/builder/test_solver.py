@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moldar.builder.graph import ContextOp, CopyOp, Graph, ImageOp, Op, RunOp, ScratchOp, Vertex
+from moldar.builder.graph import ContextOp, CopyOp, Graph, ImageOp, Op, RunOp, ScratchOp, Vertex, join
 from moldar.builder.progress import VertexCompleted, VertexStarted
 from moldar.builder.solver import Record, Result, Reuse, solve
 from moldar.errors import StepFailed
@@ -26,7 +26,7 @@ def graph(*steps: tuple[Op, tuple[int, ...]], no_cache: bool = False) -> Graph:
     vertices = [
         Vertex(op, inputs, f"step {index}", ignore_cache=no_cache) for index, (op, inputs) in enumerate(steps)
     ]
-    return Graph(tuple(vertices), len(vertices) - 1)
+    return Graph(tuple(vertices), (len(vertices) - 1,))
 
 
 class Build:
@@ -66,6 +66,39 @@ def test_a_second_build_runs_nothing_and_starts_no_thread(build: Build) -> None:
     assert not build.executor.threads
     completed = [event for event in build.events.events if isinstance(event, VertexCompleted)]
     assert [event.id for event in completed if event.cached] == ["0", "2", "3"]
+
+
+def other_base(name: str) -> ImageOp:
+    return IMAGE._replace(reference=name, digest=digest_of(name.encode()), diff_ids=(digest_of(name.encode()),))
+
+
+def test_several_targets_are_solved_as_one(build: Build) -> None:
+    """Two plans whose first stage is the same: it runs once, the rest side by side, and each has its result."""
+    names = ("one", "two")
+    plans = [
+        graph((IMAGE, ()), (run("write", "tools"), (0,)), (other_base(name), ()), (run("meet", "2"), (2, 1)))
+        for name in names
+    ]
+    joined, places = join(plans)
+    assert len(joined.vertices) == 6
+    results = build.solve(joined)
+    assert sorted(build.executor.ran) == ["step 1", "step 3", "step 3"]
+    assert sorted(build.executor.fetched) == ["base", "one", "two"]
+    for place, name in zip(places, names, strict=True):
+        made = results[place[3]]
+        assert made is not None
+        assert [diff_id for diff_id, _ in made.layers] == [digest_of(name.encode()), digest_of(b"2")]
+    build.executor.here |= {"base", *names}
+    assert build.solve(joined) == results
+    assert build.executor.ran == []
+
+
+def test_every_base_of_the_targets_is_fetched(build: Build) -> None:
+    joined, _ = join([graph((other_base(name), ())) for name in ("one", "two")])
+    build.solve(joined, complete=False)
+    assert build.executor.fetched == []
+    build.solve(joined)
+    assert sorted(build.executor.fetched) == ["one", "two"]
 
 
 def test_a_changed_source_reruns_only_what_comes_after(build: Build) -> None:
@@ -189,9 +222,9 @@ def test_a_reuse_is_not_taken_when_the_cache_is_ignored_or_it_is_too_old(build: 
     build.solve(graph((ScratchOp(), ()), (run("write", "a"), (0,)), no_cache=True))
     assert build.executor.ran == ["step 1"]
     old = Vertex(run("write", "b"), (0,), "step 1", max_age=30)
-    build.solve(Graph((Vertex(ScratchOp(), (), "step 0"), old), 1))
+    build.solve(Graph((Vertex(ScratchOp(), (), "step 0"), old), (1,)))
     assert build.executor.ran == ["step 1"]
-    build.solve(Graph((Vertex(ScratchOp(), (), "step 0"), old._replace(op=run("write", "c"), max_age=90)), 1))
+    build.solve(Graph((Vertex(ScratchOp(), (), "step 0"), old._replace(op=run("write", "c"), max_age=90)), (1,)))
     assert build.executor.ran == []
 
 

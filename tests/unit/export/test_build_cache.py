@@ -22,12 +22,23 @@ from moldar.export.build_cache import (
     inline_document,
     parse_document,
     parse_inline,
-    read_cache,
+    read_caches,
 )
 from moldar.export.cache_layout import LayoutDirectory, open_layout
 from moldar.image.config import INLINE_CACHE
-from moldar.image.model import OCI_LAYER, OCI_LAYER_GZIP, Descriptor, Digest, Platform, digest_of, encode_json
-from moldar.image.transfer import copy
+from moldar.image.model import (
+    OCI_CONFIG,
+    OCI_LAYER,
+    OCI_LAYER_GZIP,
+    Descriptor,
+    Digest,
+    Platform,
+    digest_of,
+    encode_json,
+    make_index,
+    make_manifest,
+)
+from moldar.image.transfer import NoSuchPlatform, copy
 from moldar.store.blobs import BlobStore
 from moldar.store.home import Home
 
@@ -130,7 +141,7 @@ def cache_of(name: str) -> CacheDocument:
 def test_a_directory_keeps_a_cache_for_each_tag_and_no_rest(tmp_path: Path) -> None:
     for name, tag in (("one", "a"), ("two", "b"), ("three", "a")):
         write(tmp_path, cache_of(name), tag)
-    steps = {tag: read_cache(open_layout(str(tmp_path), tag), Platform()).records[0].step for tag in ("a", "b")}
+    steps = {tag: read_caches(open_layout(str(tmp_path), tag), ())[0].records[0].step for tag in ("a", "b")}
     assert steps == {"a": "three", "b": "two"}
     assert len(list((tmp_path / "blobs/sha256").iterdir())) == 5, "two manifests, two documents, one layer"
     with pytest.raises(NotFound, match="with the tag 'c'"):
@@ -163,4 +174,41 @@ def test_an_empty_cache_has_the_layer_that_registries_want(tmp_path: Path) -> No
     layout = LayoutDirectory(str(tmp_path / "cache"))
     with layout.locked():
         copy(source, layout)
-    assert read_cache(open_layout(str(tmp_path / "cache")), Platform()).records == ()
+    assert read_caches(open_layout(str(tmp_path / "cache")), ())[0].records == ()
+
+
+class IndexSource:
+    """An index in memory: manifests by platform, and whatever blobs they need."""
+
+    def __init__(self, images: dict[Platform, dict[str, object]]) -> None:
+        self._blobs: dict[str, bytes] = {}
+        entries = []
+        for platform, config in images.items():
+            raw = encode_json({"rootfs": {"diff_ids": [LOW]}, **config})
+            manifest = make_manifest(Descriptor(OCI_CONFIG, digest_of(raw), len(raw)), [BLOB])
+            self._blobs |= {digest_of(raw): raw, manifest.descriptor.digest: manifest.raw}
+            entries.append(manifest.descriptor._replace(platform=platform))
+        self._index = make_index(entries)
+        self._blobs[self._index.descriptor.digest] = self._index.raw
+
+    def resolve(self) -> Descriptor:
+        return self._index.descriptor
+
+    def fetch_manifest(self, descriptor: Descriptor) -> bytes:
+        return self._blobs[descriptor.digest]
+
+    @contextmanager
+    def open_blob(self, descriptor: Descriptor, offset: int = 0) -> Iterator[Iterator[bytes]]:
+        yield iter([self._blobs[descriptor.digest][offset:]])
+
+
+def test_of_an_index_the_caches_of_the_wanted_platforms_are_read() -> None:
+    amd, arm, other = Platform(), Platform("linux", "arm64"), Platform("linux", "s390x")
+    inline = {INLINE_CACHE: inline_document(CacheDocument((FIRST,), {LOW: SharedLayer(20, None)}))}
+    source = IndexSource({amd: inline, arm: {**inline, "architecture": "arm64"}, other: {}})
+    assert [cache.layers for cache in read_caches(source, (amd, arm, other))] == [{LOW: SharedLayer(20, BLOB)}] * 2
+    assert len(read_caches(source, (arm, Platform("linux", "mips64le")))) == 1
+    with pytest.raises(NoBuildCache):
+        read_caches(source, (other,))
+    with pytest.raises(NoSuchPlatform):
+        read_caches(source, (Platform("linux", "mips64le"),))

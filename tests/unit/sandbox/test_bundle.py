@@ -67,6 +67,16 @@ def test_resources_and_no_cgroups() -> None:
     assert "resources" not in configuration("/b", limited, "id", Features(cgroups=False))["linux"]
 
 
+@pytest.mark.parametrize(
+    ("parent", "path"),
+    [("", "/moldar/id"), ("/a/b", "/a/b/id"), ("a", "/a/id"), ("/", "/id"), ("../..//a", "/a/id")],
+)
+def test_a_cgroup_is_below_its_parent(parent: str, path: str) -> None:
+    below = spec(cgroup_parent=parent)
+    assert configuration("/b", below, "id", Features())["linux"]["cgroupsPath"] == path
+    assert "cgroupsPath" not in configuration("/b", below, "id", Features(cgroups=False))["linux"]
+
+
 def test_only_root_gets_effective_capabilities() -> None:
     assert config()["process"]["capabilities"]["effective"]
     user = ProcessSpec(("true",), user=User(5, 5))

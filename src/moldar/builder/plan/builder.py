@@ -164,6 +164,7 @@ class _Planner:
         if node.outside:
             return
         state.begin()
+        namer.environment = state.environment
         state.change(on_build=())
         layers = LayerPlanner(
             state,
@@ -262,21 +263,38 @@ class _Planner:
 
 
 class _Namer:
-    """Names the vertices of a stage: `[build 2/6] WORKDIR /app`."""
+    """Names the vertices of a stage: `[build 2/6] WORKDIR /app`.
+
+    With several platforms that of the stage comes first. A stage of another platform than the target's, whose
+    `environment` knows the target's, is for that one: `[linux/amd64->arm64 build 3/6] RUN make`.
+    """
 
     def __init__(self, node: Node, *, single: bool, multi_platform: bool) -> None:
         from_image = node.base is None and node.base_name != SCRATCH
         steps = sum(isinstance(instruction, _LAYERED) for instruction in (*node.triggers, *node.instructions))
         self._total = steps + from_image
         self._done = 0
-        self._prefix = f"{node.platform} " if multi_platform else ""
-        if not single:
-            self._prefix += f"{node.name or f'stage-{node.index}'} "
+        self._platform = node.platform if multi_platform else None
+        self._stage = "" if single else f"{node.name or f'stage-{node.index}'} "
+        self.environment: Mapping[str, str] = {}
 
     def next(self, words: str) -> str:
         """The name of the next vertex, which does `words`."""
         self._done += 1
-        return f"[{self._prefix}{self._done:>{len(str(self._total))}}/{self._total}] {words}"
+        platform = f"{_target_name(self._platform, self.environment)} " if self._platform else ""
+        return f"[{platform}{self._stage}{self._done:>{len(str(self._total))}}/{self._total}] {words}"
+
+
+def _target_name(platform: Platform, environment: Mapping[str, str]) -> str:
+    """The platform of a step and, where its environment tells another one, the target's."""
+    given = environment.get("TARGETPLATFORM", "")
+    if not given and "TARGETARCH" in environment:
+        names = ("TARGETOS", "TARGETARCH", "TARGETVARIANT")
+        os, architecture, variant = (environment.get(name, "") for name in names)
+        given = "/".join(filter(None, (os or platform.os, architecture, variant)))
+    if not given or given == str(platform):
+        return str(platform)
+    return f"{platform}->{given.removeprefix(f'{platform.os}/')}"
 
 
 def _located(error: MoldarError, origin: ins.Origin) -> MoldarError:

@@ -31,7 +31,7 @@ class Vertices:
         return self._shared[key]
 
     def graph(self, target: int) -> Graph:
-        return Graph(tuple(self._vertices), target)
+        return Graph(tuple(self._vertices), (target,))
 
 
 class StageState:

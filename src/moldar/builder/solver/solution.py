@@ -11,7 +11,7 @@ from _queue import SimpleQueue  # `queue` would import more
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from moldar.builder.graph import CopyOp, Graph, ImageOp, Vertex, WorkdirOp
+from moldar.builder.graph import CopyOp, Graph, ImageOp, Vertex, WorkdirOp, question
 from moldar.builder.progress import EventSink, VertexCompleted, VertexStarted
 from moldar.builder.solver.contracts import (
     Cache,
@@ -37,9 +37,9 @@ def solve(
     jobs: int = 4,
     complete: bool = True,
 ) -> tuple[Result | None, ...]:
-    """The results of all vertices that the target needs (None for sources and what is not needed).
+    """The results of all vertices that the targets need (None for sources and what is not needed).
 
-    At most `jobs` steps run at once. `complete`: the target's base image is made available too. The first failure
+    At most `jobs` steps run at once. `complete`: the targets' base images are made available too. The first failure
     cancels everything that runs and is raised; so is KeyboardInterrupt.
     """
     return _Solution(graph, cache, executor, events, jobs).solve(complete)
@@ -65,8 +65,8 @@ class _Solution:
         self._jobs = jobs
         self._vertices = graph.vertices
         self._same = _merge_equal(graph.vertices)
-        self._target = self._same[graph.target]
-        self._needed = _reachable(graph.vertices, self._same, self._target)
+        self._targets = list(dict.fromkeys(self._same[target] for target in graph.targets))
+        self._needed = _reachable(graph.vertices, self._same, self._targets)
         self._results: list[Result | None] = [None] * len(graph.vertices)
         self._keys: dict[int, Key] = {}
         self._missing = {index: len(set(self._inputs(index))) for index in self._needed}
@@ -90,10 +90,8 @@ class _Solution:
     def solve(self, complete: bool) -> tuple[Result | None, ...]:
         try:
             self._work()
-            base = self._base(self._target)
-            if complete and base is not None and not self._is_here(base):
-                self._fetch(base)
-                self._work()
+            if complete:
+                self._fetch_bases()
         except BaseException:
             self._stop()
             raise
@@ -101,6 +99,13 @@ class _Solution:
             if isinstance(self._vertices[index].op, ImageOp):
                 self._announce_cached(index)  # those that nothing had to fetch
         return tuple(self._results[self._same[index]] for index in range(len(self._vertices)))
+
+    def _fetch_bases(self) -> None:
+        """Fetch the images at the bottom of the targets, those that are not here yet."""
+        for base in dict.fromkeys(map(self._base, self._targets)):
+            if base is not None and not self._is_here(base):
+                self._fetch(base)
+        self._work()
 
     def _work(self) -> None:
         """Until nothing is ready, waiting for a thread, or running."""
@@ -367,15 +372,13 @@ def _merge_equal(vertices: Sequence[Vertex]) -> list[int]:
     same: list[int] = []
     for index, vertex in enumerate(vertices):
         inputs = tuple(same[source] for source in vertex.inputs)
-        same.append(
-            first.setdefault((type(vertex.op), vertex.op, inputs, vertex.ignore_cache, vertex.max_age), index)
-        )
+        same.append(first.setdefault(question(vertex._replace(inputs=inputs)), index))
     return same
 
 
-def _reachable(vertices: Sequence[Vertex], same: Sequence[int], target: int) -> list[int]:
+def _reachable(vertices: Sequence[Vertex], same: Sequence[int], targets: Sequence[int]) -> list[int]:
     found: set[int] = set()
-    rest = [target]
+    rest = list(targets)
     while rest:
         index = rest.pop()
         if index not in found:
