@@ -10,7 +10,6 @@ from moldar.containers.logs import LogLine
 from moldar.containers.options import RunOptions
 from moldar.containers.service import Containers, Pruned, Started
 from moldar.containers.views import ContainerView, ports_text, status_text
-from moldar.containers.volumes import remove_volume
 from moldar.errors import HostTrouble, UserMistake
 from moldar.sandbox.runtime import Streams
 from moldar.store.containers import ContainerTable
@@ -178,20 +177,6 @@ def wait(engine: Engine, name: str) -> int:
 def prune(engine: Engine) -> Pruned:
     """Remove all containers that do not run."""
     return service(engine).prune()
-
-
-def prune_volumes(engine: Engine) -> Pruned:
-    """Remove volumes that no container uses."""
-    used = {mount.name for view in list_containers(engine, everything=True) for mount in view.definition.mounts}
-    removed = []
-    freed = 0
-    for name in sorted(os.listdir(engine.home.volumes)):
-        if name not in used:
-            for folder, _, files in os.walk(f"{engine.home.volumes}/{name}"):
-                freed += sum(os.lstat(os.path.join(folder, file)).st_size for file in files)
-            remove_volume(engine.home.volumes, name)
-            removed.append(name)
-    return Pruned(tuple(removed), freed)
 
 
 def service(engine: Engine) -> Containers:

@@ -34,15 +34,16 @@ def check(engine: Engine, *, contents: bool = True) -> Report:
 
 
 def prune(engine: Engine, *, everything: bool = False, volumes: bool = False) -> SystemPruned:
-    """Remove stopped containers, unused images and the unused build cache."""
+    """Remove stopped containers, unused images and the unused build cache; with `volumes` unused anonymous ones."""
     from moldar.app import containers
+    from moldar.app import volumes as volume_verbs
 
     removed = containers.prune(engine)
     collected = images.collect_garbage(engine, Policy(cache_age=0.0, images="unused" if everything else "dangling"))
     sections = [("Deleted Containers", tuple(removed.removed)), ("Deleted Images", collected.images)]
     freed = removed.freed + collected.freed
     if volumes:
-        pruned = containers.prune_volumes(engine)
+        pruned = volume_verbs.prune(engine)
         sections.append(("Deleted Volumes", pruned.removed))
         freed += pruned.freed
     return SystemPruned(tuple(sections), freed)

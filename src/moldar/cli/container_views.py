@@ -1,6 +1,8 @@
 """Commands that show containers: ps, port, inspect."""
 
 import json
+from collections.abc import Sequence
+from typing import Any
 
 from moldar.app.containers import ContainerView
 from moldar.cli import tables
@@ -31,7 +33,7 @@ def list_containers(arguments: Arguments) -> int:
     found = containers.list_containers(
         engine(),
         everything=arguments.on("all") or arguments.on("latest") or "last" in arguments.given,
-        filters=_filters(arguments.many("filter")),
+        filters=name_value_filters(arguments.many("filter")),
     )
     if arguments.on("latest") or "last" in arguments.given:
         found = found[: 1 if arguments.on("latest") else arguments.number("last")]
@@ -39,13 +41,9 @@ def list_containers(arguments: Arguments) -> int:
     rows = [_row(container, full=full) for container in found]
     if arguments.on("quiet"):
         print(*(row["ID"] for row in rows), sep="\n", end="\n" if rows else "")
-    elif template := arguments.text("format"):
-        from moldar.cli.templates import rows as render_rows
-
-        text = "\n".join(map(json.dumps, rows)) if template == "json" else render_rows(template, rows, HEADINGS)
-        print(text, end="\n" if text else "")
     else:
-        print(tables.table([HEADINGS[name] for name in COLUMNS], ([row[name] for name in COLUMNS] for row in rows)))
+        labels = [dict(container.definition.labels) for container in found]
+        print(listing(arguments.text("format"), rows, HEADINGS, COLUMNS, labels=labels), end="")
     return 0
 
 
@@ -94,14 +92,44 @@ def inspect(arguments: Arguments) -> int:
     return inspect_documents(arguments, lambda name: containers.inspect(store, name))
 
 
-def _filters(words: list[str]) -> list[tuple[str, str]]:
+def name_value_filters(words: list[str]) -> list[tuple[str, str]]:
+    """The words of --filter; `label!=x` keeps its mark in the name. UserMistake."""
     filters = []
     for word in words:
         name, equals, value = word.partition("=")
         if not equals:
             raise UserMistake(f"invalid filter {word!r}", hint="expected name=value, such as status=exited")
-        filters.append((name, value))
+        filters.append((name.strip().lower(), value.strip()))
     return filters
+
+
+def listing(
+    template: str,
+    rows: list[dict[str, str]],
+    headings: dict[str, str],
+    columns: Sequence[str],
+    *,
+    labels: Sequence[dict[str, str]] = (),
+) -> str:
+    """The text of a listing, its last line ended: a table of `columns`, or what --format wants of the rows.
+
+    `labels` are those of each row, for `{{.Label "key"}}`.
+    """
+    if template in ("", "table"):
+        cells = ([row[name] for name in columns] for row in rows)
+        text = tables.table([headings[name] for name in columns], cells)
+    elif template == "json":
+        text = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    else:
+        from moldar.cli.templates import rows as render_rows
+
+        own = labels or [{} for _ in rows]
+        given: list[dict[str, Any]] = [
+            {**row, "Label": lambda key, known=known: known.get(key, "")}
+            for row, known in zip(rows, own, strict=True)
+        ]
+        text = render_rows(template, given, {**headings, "Label": lambda key: key})
+    return text + "\n" if text else ""
 
 
 FORMAT = Flag("format", "f", "string", value="string", help="Print with a Go template, or 'json'")

@@ -1,6 +1,8 @@
 """Commands that show images: ls, history, inspect."""
 
 import json
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from moldar.cli import tables
@@ -94,27 +96,26 @@ def inspect_images(arguments: Arguments) -> int:
 
 
 def inspect_anything(arguments: Arguments) -> int:
-    """A container when there is one of that name, else an image, as Docker does."""
-    from moldar.app import containers, images
+    """A container when there is one of that name, else an image, else a volume, as Docker does."""
+    from moldar.app import containers, images, volumes
 
     store = engine()
+    kinds: dict[str, Callable[[str], dict[str, Any]]] = {
+        "container": lambda name: containers.inspect(store, name),
+        "image": lambda name: images.inspect(store, name),
+        "volume": lambda name: volumes.inspect(store, name),
+    }
 
-    def either(name: str) -> dict[str, Any]:
-        try:
-            return containers.inspect(store, name)
-        except NotFound:
-            pass
-        try:
-            return images.inspect(store, name)
-        except NotFound as error:
-            raise NotFound(f"no such object: {name}") from error
+    def any_of_them(name: str) -> dict[str, Any]:
+        for find in kinds.values():
+            with suppress(NotFound):
+                return find(name)
+        raise NotFound(f"no such object: {name}")
 
     kind = arguments.text("type")
-    if kind == "image":
-        return inspect_images(arguments)
-    if kind not in ("", "container"):
-        raise UserMistake(f"{kind!r} is not a valid value for --type", hint="use image or container")
-    return inspect_documents(arguments, either)
+    if kind and kind not in kinds:
+        raise UserMistake(f'"{kind}" is not a valid value for --type', hint=f"use {', '.join(kinds)}")
+    return inspect_documents(arguments, kinds.get(kind, any_of_them))
 
 
 def inspect_documents(arguments: Arguments, find: Any) -> int:
@@ -201,14 +202,22 @@ COMMANDS = (
         1,
     ),
     Command(
-        ("image", "inspect"), "[OPTIONS] IMAGE [IMAGE...]", "Show the details of images", inspect_images, (FORMAT,), 1
+        ("image", "inspect"),
+        "[OPTIONS] IMAGE [IMAGE...]",
+        "Show the details of images",
+        inspect_images,
+        (FORMAT._replace(short="f"),),
+        1,
     ),
     Command(
         ("inspect",),
         "[OPTIONS] NAME|ID [NAME|ID...]",
-        "Show the details of an image or container",
+        "Show the details of a container, image or volume",
         inspect_anything,
-        (FORMAT, Flag("type", "", "string", help="Only look for this type: image or container")),
+        (
+            FORMAT._replace(short="f"),
+            Flag("type", "", "string", help="Only look for this type: container, image or volume"),
+        ),
         1,
     ),
 )

@@ -70,7 +70,7 @@ COMMANDS: dict[str, Entry] = {
     "image rm": Entry("images", "Remove one or more images"),
     "image save": Entry("images", "Save images to a tar archive or stdout"),
     "image tag": Entry("images", "Create a tag that refers to an image"),
-    "inspect": Entry("image_views", "Show the details of an image or container"),
+    "inspect": Entry("image_views", "Show the details of a container, image or volume"),
     "login": Entry("registry", "Log in to a registry"),
     "logout": Entry("registry", "Log out from a registry"),
     "system check": Entry("system", "Verify everything in the store"),
@@ -78,6 +78,11 @@ COMMANDS: dict[str, Entry] = {
     "system info": Entry("system", "Show how this host serves Moldar"),
     "system prune": Entry("system", "Remove unused data"),
     "version": Entry("system", "Show the version"),
+    "volume create": Entry("volumes", "Create a volume"),
+    "volume inspect": Entry("volumes", "Show the details of volumes"),
+    "volume ls": Entry("volumes", "List volumes"),
+    "volume prune": Entry("volumes", "Remove unused volumes"),
+    "volume rm": Entry("volumes", "Remove one or more volumes that no container uses"),
 }
 
 ALIASES: dict[str, str] = {
@@ -121,6 +126,8 @@ ALIASES: dict[str, str] = {
     "builder build": "build",
     "buildx build": "build",
     "system diskusage": "system df",
+    "volume list": "volume ls",
+    "volume remove": "volume rm",
 }
 
 GROUPS: dict[str, str] = {
@@ -130,6 +137,7 @@ GROUPS: dict[str, str] = {
     "hub": "Run and manage the hub",
     "image": "Manage images",
     "system": "Manage Moldar's store",
+    "volume": "Manage volumes",
 }
 
 

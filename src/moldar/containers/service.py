@@ -344,15 +344,15 @@ class Containers:
         self._records.add(row)
 
     def _make_volumes(self, definition: Definition, stack: Stack, snapshots: Snapshots) -> None:
-        fresh = []
+        empty = []
         for mount in definition.mounts:
             if mount.kind == "volume":
-                volume = open_volume(self._home.volumes, mount.name)
-                if volume.fresh:
-                    fresh.append((volume, mount.target))
-        if fresh:
+                volume = open_volume(self._home.volumes, mount.name, anonymous=mount.anonymous)
+                if not os.listdir(volume.path):
+                    empty.append((volume, mount.target))
+        if empty:
             with snapshots.mount(stack) as root:
-                for volume, target in fresh:
+                for volume, target in empty:
                     populate(volume, root, target)
 
     def _connect(self, row: ContainerRow) -> Attachment | None:

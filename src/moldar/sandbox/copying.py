@@ -153,8 +153,13 @@ class CopyingWorkspace:
 def copy_tree(source: str, target: str) -> None:
     """Copy a directory tree with owners, modes, times, extended attributes and hard links. `target` must be new."""
     os.mkdir(target, 0o700)
-    _copy_members(source, target, {})
+    copy_members(source, target)
     copy_attributes(source, target)
+
+
+def copy_members(source: str, target: str) -> None:
+    """Copy what is in the directory `source` to the directory `target`, which has nothing of that name."""
+    _copy_members(source, target, {})
 
 
 def _copy_members(source: str, target: str, links: dict[int, str]) -> None:
