@@ -209,6 +209,7 @@ def test_a_rootfs_keeps_its_changes(snapshots: Snapshots) -> None:
         snapshots.unmount_rootfs("c1")
         root = snapshots.mount_rootfs("c1")
         assert root == snapshots.mount_rootfs("c1")
+        assert snapshots.rootfs_mounted("c1")
         assert Path(root, "etc/new").read_text() == "x"
         assert Path(snapshots.rootfs_upper("c1"), "etc/new").exists()
     finally:

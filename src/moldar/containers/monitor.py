@@ -24,8 +24,9 @@ from moldar.containers.definition import Definition, decode_definition
 from moldar.containers.discarding import discard
 from moldar.containers.logs import LogWriter
 from moldar.containers.relay import Relay
+from moldar.containers.roots import LOCK
 from moldar.containers.starting import Started, prepare
-from moldar.containers.status import ProcessName, Status, write_status
+from moldar.containers.status import ProcessName, Status, read_status, write_status
 from moldar.errors import MoldarError, UserMistake
 from moldar.sandbox.choosing import choose_runtime, choose_snapshots
 from moldar.sandbox.mounts import CLONE_NEWNS, MS_REC, MS_SLAVE, mount, unshare
@@ -38,7 +39,6 @@ from moldar.store.layers import LayerTable
 
 DEFINITION = "definition.json"
 STOP_REQUEST = "stop-requested"
-LOCK = "monitor.lock"
 _SUBREAPER = 36
 _FIRST_DELAY, _LONGEST_DELAY, _STEADY_SECONDS = 0.1, 60.0, 10.0
 _CANNOT_RUN = 125
@@ -215,7 +215,10 @@ def main(arguments: list[str]) -> None:
 
 
 def _hold_lock(directory: str) -> int:
-    """The lock that says that this container has a monitor; kept open until we end."""
+    """The lock that says that this container has a monitor; kept open until we end.
+
+    Without another monitor it is somebody who looks at the container's files, and we wait for as long as that takes.
+    """
     lock = os.open(f"{directory}/{LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     deadline = time.monotonic() + _LOCK_SECONDS
     while True:
@@ -223,7 +226,7 @@ def _hold_lock(directory: str) -> int:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return lock
         except BlockingIOError:
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline and read_status(directory).monitor.alive:
                 raise AlreadyRunning from None
             time.sleep(0.02)
 

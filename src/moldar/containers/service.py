@@ -6,7 +6,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, Protocol
 
 from moldar.containers import wire
@@ -20,6 +20,7 @@ from moldar.containers.logs import LogLine, read_logs
 from moldar.containers.naming import check_name, new_id, new_name
 from moldar.containers.options import RunOptions
 from moldar.containers.planning import define, merge_environment, signal_number
+from moldar.containers.roots import open_root
 from moldar.containers.status import LOST, ProcessName, Status, read_status, write_status
 from moldar.containers.views import ContainerView, inspection, matches, port_lines
 from moldar.containers.volumes import open_volume, populate
@@ -301,6 +302,14 @@ class Containers:
         """The document of `inspect`, with Docker's names."""
         view = self.view(name)
         return inspection(view, f"{self._directory(view.id)}/{LOG_FILE}")
+
+    @contextmanager
+    def root(self, name: str, *, mounts: bool = True) -> Iterator[int]:
+        """A descriptor of the container's root file system, with `mounts` its volumes and bind mounts in it."""
+        row = self._records.find(name)
+        definition = decode_definition(row.state)
+        with open_root(self._directory(row.id), definition, self._machinery.snapshots, mounts=mounts) as root:
+            yield root
 
     def ports(self, name: str) -> tuple[tuple[str, str], ...]:
         """Pairs of container port (5000/tcp) and host address (127.0.0.1:5000)."""

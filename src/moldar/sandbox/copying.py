@@ -77,6 +77,9 @@ class CopyingSnapshots(UnpackedTrees):
     def mount_rootfs(self, name: str) -> str:
         return f"{self.base}/roots/{name}/root"
 
+    def rootfs_mounted(self, name: str) -> bool:
+        return os.path.isdir(self.mount_rootfs(name))
+
     def unmount_rootfs(self, name: str) -> None:
         return
 

@@ -112,6 +112,9 @@ class OverlaySnapshots(UnpackedLayers):
             _mount_overlay(lowers, root, directory)
         return root
 
+    def rootfs_mounted(self, name: str) -> bool:
+        return os.path.ismount(f"{self.base}/roots/{name}/root")
+
     def unmount_rootfs(self, name: str) -> None:
         release(f"{self.base}/roots/{name}/root")
 

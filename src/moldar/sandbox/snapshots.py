@@ -117,6 +117,10 @@ class Snapshots(Unpacked, Protocol):
         """Mount a container's root file system if it is not mounted, and give its path."""
         ...
 
+    def rootfs_mounted(self, name: str) -> bool:
+        """Whether the files of a container's root file system can be seen in this mount name space."""
+        ...
+
     def unmount_rootfs(self, name: str) -> None:
         """Unmount it; what is not mounted or not there is fine."""
         ...

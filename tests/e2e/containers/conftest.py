@@ -17,8 +17,10 @@ from moldar.errors import MoldarError
 from moldar.image.config import ContainerConfig, ImageConfig
 from moldar.image.model import Digest
 from moldar.sandbox.choosing import choose_runtime, choose_snapshots
+from moldar.sandbox.remembered import remembered
 from moldar.sandbox.runtime import Runtime, Streams
 from moldar.sandbox.snapshots import Snapshots
+from moldar.sandbox.unpacked import driver_answer, driver_facts
 from moldar.store.containers import ContainerTable
 from moldar.store.database import Database
 from moldar.store.home import Home
@@ -71,8 +73,15 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path, make_busybox_root: Callable[[Path], int]) -> Iterator[House]:
-    made = House(str(tmp_path / "home"))
+def house(
+    tmp_path: Path, make_busybox_root: Callable[[Path], int], request: pytest.FixtureRequest
+) -> Iterator[House]:
+    """The parameter, if there is one, names the snapshot driver."""
+    home = Home.open(str(tmp_path / "home"))
+    if getattr(request, "param", "overlay") == "copying":
+        os.makedirs(home.snapshots, exist_ok=True)
+        remembered(driver_answer(home.snapshots), driver_facts(home.snapshots), lambda: {"overlay": False})
+    made = House(home.root)
     made.parts.snapshots.unpack((LAYER,), lambda directory: make_busybox_root(Path(directory)))
     yield made
     for view in made.containers.list(everything=True):
