@@ -1,4 +1,4 @@
-"""Commands on the files of containers: cp, export."""
+"""Commands on the files of containers: cp, diff, commit, export; and import, which makes an image of such a file."""
 
 import sys
 
@@ -55,7 +55,100 @@ def export(arguments: Arguments) -> int:
     return 0
 
 
+def diff(arguments: Arguments) -> int:
+    from moldar.app import commits
+
+    for change in commits.diff(engine(), arguments.positional[0]):
+        print(change.kind, change.path)
+    return 0
+
+
+def commit(arguments: Arguments) -> int:
+    from moldar.app import commits
+
+    container, *names = arguments.positional
+    image = commits.commit(
+        engine(),
+        container,
+        names[0] if names else "",
+        author=arguments.text("author"),
+        message=arguments.text("message"),
+        changes=arguments.many("change"),
+        pause=arguments.on("pause") and not arguments.on("no-pause"),
+        created=_epoch(),
+    )
+    print(image)
+    return 0
+
+
+def import_tar(arguments: Arguments) -> int:
+    from moldar.app import commits
+
+    source, *names = arguments.positional
+    if source == "-" and sys.stdin.isatty():
+        raise UserMistake("requested import from stdin, which is a terminal", hint="redirect stdin, or name a file")
+    image = commits.import_tar(
+        engine(),
+        sys.stdin.fileno() if source == "-" else source,
+        names[0] if names else "",
+        message=arguments.text("message"),
+        changes=arguments.many("change"),
+        platform=arguments.text("platform"),
+        created=_epoch(),
+    )
+    print(image)
+    return 0
+
+
+def _epoch() -> float | None:
+    """SOURCE_DATE_EPOCH, which makes the image the same whenever it is made."""
+    text = environment.variable("SOURCE_DATE_EPOCH")
+    if not text:
+        return None
+    if not text.isdecimal():
+        raise UserMistake(f"invalid SOURCE_DATE_EPOCH: {text}", hint="expected a number of seconds since 1970")
+    return float(text)
+
+
+CHANGE = Flag("change", "c", "list", help="Apply a Dockerfile instruction, such as 'CMD [\"sh\"]', to the image")
 COMMANDS = (
+    Command(
+        ("container", "commit"),
+        "[OPTIONS] CONTAINER [REPOSITORY[:TAG]]",
+        "Create an image from a container's changes",
+        commit,
+        (
+            Flag("author", "a", "string", help="Author, such as 'Ada <ada@example.org>'"),
+            CHANGE,
+            Flag("message", "m", "string", help="Commit message"),
+            Flag("no-pause", "", "bool", help="Let the container go on during the commit"),
+            Flag("pause", "p", "bool", default=True, help="Pause the container during the commit"),
+        ),
+        1,
+        2,
+    ),
+    Command(
+        ("container", "diff"),
+        "CONTAINER",
+        "Show what a container changed in its files: A added, C changed, D deleted",
+        diff,
+        (),
+        1,
+        1,
+    ),
+    Command(
+        ("image", "import"),
+        "[OPTIONS] file|URL|- [REPOSITORY[:TAG]]",
+        "Create an image from a tar archive of a file system",
+        import_tar,
+        (
+            CHANGE,
+            Flag("message", "m", "string", help="Commit message"),
+            Flag("platform", "", "string", help="Platform of the image; by default this host's"),
+        ),
+        1,
+        2,
+    ),
     Command(
         ("container", "cp"),
         "[OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-\n\tmoldar cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH",

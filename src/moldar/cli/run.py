@@ -23,6 +23,8 @@ def _run(arguments: Arguments) -> int:
     from moldar.app import containers
 
     options = _options(arguments)
+    if options.tty and not options.detach and not sys.stdin.isatty():
+        raise UserMistake("the input device is not a TTY", hint="leave out -t, or run it in a terminal")
     store = engine()
     _pull_if_needed(store, arguments)
     ran = containers.run(store, arguments.positional[0], options, cidfile=arguments.text("cidfile"))
@@ -84,8 +86,6 @@ def _options(arguments: Arguments) -> RunOptions:
     command = arguments.positional[1:]
     detach = "detach" in arguments.given and arguments.on("detach")
     interactive, tty = arguments.on("interactive"), arguments.on("tty")
-    if tty and not detach and not sys.stdin.isatty():
-        raise UserMistake("the input device is not a TTY", hint="leave out -t, or run it in a terminal")
     return RunOptions(
         command=tuple(command),
         name=arguments.text("name"),

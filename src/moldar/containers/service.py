@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from moldar.containers import wire
 from moldar.containers.attaching import Attachment, MonitorLost
+from moldar.containers.changes import without_mount_points
 from moldar.containers.definition import Definition, decode_definition, encode_definition
 from moldar.containers.discarding import discard
 from moldar.containers.launching import launch
@@ -30,7 +31,7 @@ from moldar.image.model import Digest
 from moldar.sandbox.confinement import capabilities
 from moldar.sandbox.network import stop_helper
 from moldar.sandbox.runtime import Runtime, Streams
-from moldar.sandbox.snapshots import Snapshots
+from moldar.sandbox.snapshots import Change, Snapshots
 from moldar.sandbox.spec import ProcessSpec
 from moldar.sandbox.unpacked import Stack
 from moldar.sandbox.users import resolve_user
@@ -310,6 +311,14 @@ class Containers:
         definition = decode_definition(row.state)
         with open_root(self._directory(row.id), definition, self._machinery.snapshots, mounts=mounts) as root:
             yield root
+
+    @contextmanager
+    def changes(self, name: str, stack: Stack) -> Iterator[tuple[Iterator[Change], str]]:
+        """What the container changed over its image, as a layer's entries, and the image's root to compare with."""
+        identity = self._records.find(name).id
+        snapshots = self._machinery.snapshots
+        with snapshots.mount(stack) as lower:
+            yield without_mount_points(snapshots.rootfs_changes(identity, stack), lower), lower
 
     def ports(self, name: str) -> tuple[tuple[str, str], ...]:
         """Pairs of container port (5000/tcp) and host address (127.0.0.1:5000)."""

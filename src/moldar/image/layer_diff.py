@@ -112,6 +112,8 @@ def _file(parent: int, prefix: str, name: str, links: dict[tuple[int, int], str]
     held = [descriptor]
     try:
         status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise HostTrouble(f"{path!r} was replaced while it was read")
         mode, uid, gid, seconds = status.st_mode & 0o7777, status.st_uid, status.st_gid, status.st_mtime_ns // 10**9
         if status.st_nlink > 1:
             first = links.setdefault((status.st_dev, status.st_ino), path)

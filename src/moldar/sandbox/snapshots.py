@@ -129,6 +129,13 @@ class Snapshots(Unpacked, Protocol):
         """Where the container's changes are kept."""
         ...
 
+    def rootfs_changes(self, name: str, stack: Stack) -> Iterator[Change]:
+        """What a container changed in its root file system over `stack`, as `Workspace.changes` gives it.
+
+        The container may run. Anything that it does meanwhile may be there or not.
+        """
+        ...
+
     def remove_rootfs(self, name: str) -> None:
         """Delete a container's root file system with its changes."""
         ...

@@ -10,12 +10,14 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from moldar.app.engine import Engine, Settings
 from moldar.cli import dispatch
 from moldar.containers.options import RunOptions
 from moldar.containers.service import Containers
 from moldar.errors import MoldarError
-from moldar.image.config import ContainerConfig, ImageConfig
+from moldar.image.config import ContainerConfig, HistoryEntry, ImageConfig, encode_image_config
 from moldar.image.model import Digest
+from moldar.image.reference import parse_reference
 from moldar.sandbox.choosing import choose_runtime, choose_snapshots
 from moldar.sandbox.remembered import remembered
 from moldar.sandbox.runtime import Runtime, Streams
@@ -143,3 +145,15 @@ def moldar(house: House, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
     """Commands over the store of `house`."""
     monkeypatch.setenv("MOLDAR_HOME", house.home.root)
     return CommandLine(capfd)
+
+
+@pytest.fixture
+def busybox(house: House) -> str:
+    """The name of the image of `house`, as commands find it in its store."""
+    with Engine(Settings(house.home.root)) as engine:
+        layers = (HistoryEntry("2026-01-01T00:00:00Z", "busybox"),)
+        config = house.config._replace(platform=engine.platform, diff_ids=(LAYER,), history=layers)
+        image = engine.blobs.put(encode_image_config(config))
+        engine.images.add(image, 0)
+        engine.images.tag(parse_reference("busybox"), image)
+    return "busybox"
