@@ -2,14 +2,16 @@
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 
 from moldar.app.containers import service
 from moldar.app.engine import Engine
+from moldar.app.supervising import supervision
 from moldar.builder.plan import ImageRequest, PlanOptions, ResolvedImage, parse_platform, plan
 from moldar.builder.plan.finish import format_time
 from moldar.containers.changes import FileChange, list_changes
 from moldar.containers.definition import Definition
+from moldar.containers.service import NotRunning
 from moldar.dockerfile.reading import read_dockerfile
 from moldar.errors import HostTrouble, UserMistake
 from moldar.image.config import ContainerConfig, HistoryEntry, ImageConfig, encode_image_config
@@ -56,11 +58,15 @@ def commit(
     """
     reference = parse_reference(name) if name else None
     containers = service(engine)
-    definition = containers.view(container).definition
+    view = containers.view(container)
+    definition = view.definition
     engine.lease.protect("image", [definition.image])
     base = engine.images.config(definition.image)
     config = _changed(base._replace(config=_as_run(base.config, definition)), changes, engine.platform)
-    with containers.changes(container, base.diff_ids) as (found, _), _layer(engine) as writer:
+    holding = (
+        _paused(engine, container) if pause and view.status.running and not view.status.paused else nullcontext()
+    )
+    with holding, containers.changes(container, base.diff_ids) as (found, _), _layer(engine) as writer:
         write_layer(found, writer.write)
     command = " ".join(definition.args[len(definition.entrypoint) :])
     entry = HistoryEntry(_date(created), command, False, message, author)
@@ -97,6 +103,18 @@ def import_tar(
 
 def _date(created: float | None) -> str:
     return format_time(time.time() if created is None else int(created))
+
+
+@contextmanager
+def _paused(engine: Engine, container: str) -> Iterator[None]:
+    containers = supervision(engine)
+    with suppress(NotRunning):  # it may have ended at this moment
+        containers.pause(container)
+    try:
+        yield
+    finally:
+        with suppress(UserMistake):
+            containers.unpause(container)
 
 
 class _Copied:

@@ -144,9 +144,9 @@ def ports(engine: Engine, name: str) -> Sequence[tuple[str, str]]:
     return service(engine).ports(name)
 
 
-def stop(engine: Engine, name: str, *, timeout: int | None = None) -> None:
-    """Ask a container to end, and kill it after `timeout` seconds."""
-    service(engine).stop(name, timeout)
+def stop(engine: Engine, name: str, *, timeout: int | None = None, signal: str = "") -> None:
+    """Ask a container to end, by its stop signal or `signal`, and kill it after `timeout` seconds."""
+    service(engine).stop(name, timeout, signal)
 
 
 def kill(engine: Engine, name: str, signal: str = "KILL") -> None:
@@ -154,9 +154,9 @@ def kill(engine: Engine, name: str, signal: str = "KILL") -> None:
     service(engine).kill(name, signal)
 
 
-def restart(engine: Engine, name: str, *, timeout: int | None = None) -> None:
+def restart(engine: Engine, name: str, *, timeout: int | None = None, signal: str = "") -> None:
     """Stop a container if it runs, and start it."""
-    service(engine).restart(name, timeout)
+    service(engine).restart(name, timeout, signal)
 
 
 def remove(engine: Engine, name: str, *, force: bool = False, volumes: bool = False) -> None:
@@ -174,9 +174,9 @@ def wait(engine: Engine, name: str) -> int:
     return service(engine).wait(name)
 
 
-def prune(engine: Engine) -> Pruned:
-    """Remove all containers that do not run."""
-    return service(engine).prune()
+def prune(engine: Engine, filters: Iterable[tuple[str, str]] = ()) -> Pruned:
+    """Remove all containers that do not run and pass the filters until, label and label!."""
+    return service(engine).prune(filters)
 
 
 def service(engine: Engine) -> Containers:

@@ -60,7 +60,7 @@ def _row(view: ContainerView, *, full: bool) -> dict[str, str]:
         "Command": command,
         "RunningFor": tables.ago(definition.created),
         "Status": status_text(view),
-        "State": view.status.status,
+        "State": view.status.state,
         "Ports": ports_text(view),
         "Names": view.name,
         "Labels": ",".join(f"{name}={value}" for name, value in definition.labels),

@@ -26,6 +26,15 @@ def size(count: float) -> str:
     raise AssertionError("unreachable")
 
 
+def binary_size(count: float) -> str:
+    """Bytes with binary units and four significant digits, as Docker shows memory: 1.055GiB, 640KiB, 0B."""
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if count < 1024 or unit == "TiB":
+            return f"{count:.4g}{unit}"
+        count /= 1024
+    raise AssertionError("unreachable")
+
+
 def duration(seconds: float) -> str:
     """An age in words: Less than a second, 5 seconds, About a minute, 3 hours, 2 weeks."""
     seconds = int(seconds)

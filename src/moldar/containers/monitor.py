@@ -60,8 +60,7 @@ class Monitor:
         self._home = home
         self._directory = f"{home.containers}/{identity}"
         self._ready = ready
-        with open(f"{self._directory}/{DEFINITION}") as file:
-            self._definition: Definition = decode_definition(file.read())
+        self._definition = self._read_definition()
         database = Database(home)
         self._records = ContainerTable(database)
         self._snapshots: Snapshots = choose_snapshots(home.snapshots, LayerTable(database), self._definition.driver)
@@ -145,7 +144,13 @@ class Monitor:
         status = before if before == "created" else "exited"
         self._record(exit_code=code, error=error.message, status=status, process=ProcessName(), ports=())
 
+    def _read_definition(self) -> Definition:
+        """Again before each start and restart, because `update` may have changed it."""
+        with open(f"{self._directory}/{DEFINITION}") as file:
+            return decode_definition(file.read())
+
     def _wants_restart(self, restarts: int) -> bool:
+        self._definition = self._read_definition()
         policy, most = self._definition.restart, self._definition.restart_most
         if policy == "no" or self._stop_requested():
             return False

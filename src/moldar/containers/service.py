@@ -20,10 +20,11 @@ from moldar.containers.logs import FILE as LOG_FILE
 from moldar.containers.logs import LogLine, read_logs
 from moldar.containers.naming import check_name, new_id, new_name
 from moldar.containers.options import RunOptions
+from moldar.containers.pausing import unpause
 from moldar.containers.planning import define, merge_environment, signal_number
 from moldar.containers.roots import open_root
 from moldar.containers.status import LOST, ProcessName, Status, read_status, write_status
-from moldar.containers.views import ContainerView, inspection, matches, port_lines
+from moldar.containers.views import ContainerView, inspection, matches, port_lines, prunable
 from moldar.containers.volumes import open_volume, populate
 from moldar.errors import CorruptData, HostTrouble, UserMistake
 from moldar.image.config import ImageConfig
@@ -70,12 +71,21 @@ class NotRunning(UserMistake):
         super().__init__(f"container {name} is not running", hint=f"start it with `moldar start {name}`")
 
 
+class IsPaused(UserMistake):
+    """The container would have to go on for this."""
+
+    def __init__(self, name: str, what: str) -> None:
+        super().__init__(
+            f"container {name} is paused, unpause it before you {what} it", hint=f"`moldar unpause {name}`"
+        )
+
+
 class StillRunning(UserMistake):
     """The container would have to be stopped for this."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, state: str = "running") -> None:
         super().__init__(
-            f'cannot remove container "/{name}": container is running', hint="stop it first, or remove it with -f"
+            f'cannot remove container "/{name}": container is {state}', hint="stop it first, or remove it with -f"
         )
 
 
@@ -152,6 +162,8 @@ class Containers:
         """
         row = self._records.find(name)
         status = self._status(row)
+        if status.paused:
+            raise UserMistake("cannot start a paused container, try unpause instead")
         if status.running:
             return Started(row.id, (), self.attach(name) if attached else None)
         self._tidy(row, status)
@@ -173,6 +185,8 @@ class Containers:
     def attach(self, name: str) -> Attachment:
         """Be shown the output of a running container from now on, and give it input. NotRunning."""
         row = self._records.find(name)
+        if self._status(row).paused:
+            raise IsPaused(name, "attach to")
         attachment = self._connect(row)
         if attachment is None:
             raise NotRunning(name)
@@ -209,6 +223,8 @@ class Containers:
         status = self._status(row)
         if not status.running:
             raise NotRunning(name)
+        if status.paused:
+            raise IsPaused(name, "exec into")
         definition = decode_definition(row.state)
         root = f"/proc/{status.process.pid}/root"
         account = resolve_user(root, user or definition.user, definition.groups)
@@ -228,13 +244,18 @@ class Containers:
             row.id, process, streams, work=work, root=root, allowed=allowed, detach=detach
         )
 
-    def stop(self, name: str, timeout: int | None = None) -> None:
-        """Send the stop signal, and SIGKILL after `timeout` seconds (below 0: never). It may have ended."""
+    def stop(self, name: str, timeout: int | None = None, signal_name: str = "") -> None:
+        """Send the stop signal, and SIGKILL after `timeout` seconds (below 0: never). It may have ended or be paused.
+
+        `signal_name` replaces the container's own stop signal.
+        """
         row = self._records.find(name)
         definition = decode_definition(row.state)
+        number = signal_number(signal_name or definition.stop_signal)
         seconds = definition.stop_timeout if timeout is None else timeout
         status = self._request_stop(row)
-        self._signal(status, signal_number(definition.stop_signal))
+        self._signal(status, number)
+        self._wake(row, status)
         deadline = time.monotonic() + seconds if seconds >= 0 else float("inf")
         while status.process.alive and time.monotonic() < deadline:
             time.sleep(_PATIENCE)
@@ -249,12 +270,14 @@ class Containers:
             raise NotRunning(name)
         if number != signal.SIGKILL:
             self._signal(status, number)
+            if number == signal_number(decode_definition(row.state).stop_signal):
+                self._wake(row, status)
             return
         self._finish(row, self._request_stop(row))
 
-    def restart(self, name: str, timeout: int | None = None) -> Started:
+    def restart(self, name: str, timeout: int | None = None, signal_name: str = "") -> Started:
         """Stop the container if it runs, and start it."""
-        self.stop(name, timeout)
+        self.stop(name, timeout, signal_name)
         return self.start(name)
 
     def remove(self, name: str, *, force: bool = False, volumes: bool = False) -> None:
@@ -263,7 +286,7 @@ class Containers:
         status = self._status(row)
         if status.status in ("running", "restarting"):
             if not force:
-                raise StillRunning(row.name)
+                raise StillRunning(row.name, status.state)
             status = self._request_stop(row)
             self._finish(row, status)
         self._await_monitor(status)
@@ -324,12 +347,14 @@ class Containers:
         """Pairs of container port (5000/tcp) and host address (127.0.0.1:5000)."""
         return port_lines(self.view(name))
 
-    def prune(self) -> Pruned:
-        """Remove all containers that do not run."""
+    def prune(self, filters: Iterable[tuple[str, str]] = ()) -> Pruned:
+        """Remove all containers that do not run and pass the filters until, label and label!. UserMistake."""
+        filters = tuple(filters)
         self.sweep()
         removed, freed = [], 0
         for row in self._records.all():
-            if self._status(row).status in ("created", "exited"):
+            view = self._view(row)
+            if view.status.status in ("created", "exited") and prunable(view, filters):
                 freed += self._size(row)
                 with suppress(StillRunning):
                     self.remove(row.id, volumes=True)
@@ -399,9 +424,15 @@ class Containers:
                 finally:
                     os.close(process)
 
+    def _wake(self, row: ContainerRow, status: Status) -> None:
+        """Let a paused container go on, so that it gets the signal that was sent to it."""
+        if status.paused:
+            unpause(self._directory(row.id), row.id, status.process)
+
     def _finish(self, row: ContainerRow, status: Status) -> None:
         """Kill what still runs, and wait until the container has ended and its end is recorded."""
         self._signal(status, signal.SIGKILL)
+        self._wake(row, status)
         deadline = time.monotonic() + _KILL_SECONDS
         while time.monotonic() < deadline:
             now = self._status(row)
@@ -421,6 +452,8 @@ class Containers:
     def _tidy(self, row: ContainerRow, status: Status) -> None:
         """Put away what a killed monitor left: network helper, runtime's records, mounts."""
         if status.monitor.alive or not status.monitor.pid or status.process.alive:
+            return
+        if not os.path.isdir(self._directory(row.id)):  # the monitor of a --rm container has removed it
             return
         if status.helper.alive:
             stop_helper(status.helper.pid)

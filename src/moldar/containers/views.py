@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from moldar.containers.definition import Definition
+from moldar.containers.logs import moment
 from moldar.containers.status import Status
 from moldar.errors import UserMistake
 from moldar.sandbox.ports import PortMapping
@@ -41,7 +42,7 @@ def status_text(view: ContainerView, now: float | None = None) -> str:
     now = time.time() if now is None else now
     status = view.status
     if status.status == "running":
-        return f"Up {duration(now - status.started)}"
+        return f"Up {duration(now - status.started)}{' (Paused)' if status.paused else ''}"
     if status.status == "restarting":
         return f"Restarting ({status.exit_code}) {duration(now - status.finished)} ago"
     if status.status == "exited":
@@ -90,6 +91,20 @@ def matches(view: ContainerView, filters: Iterable[tuple[str, str]]) -> bool:
     return all(any(_passes(view, name, value) for value in values) for name, values in wanted.items())
 
 
+def prunable(view: ContainerView, filters: Iterable[tuple[str, str]]) -> bool:
+    """Whether all these filters let a prune take the container. UserMistake for unknown ones."""
+    for name, value in filters:
+        if name == "until":
+            passes = moment(str(view.definition.created)) < moment(value)
+        elif name in ("label", "label!"):
+            passes = _passes(view, "label", value) == (name == "label")
+        else:
+            raise UserMistake(f"invalid filter '{name}'", hint="use until, label or label!")
+        if not passes:
+            return False
+    return True
+
+
 def inspection(view: ContainerView, log_path: str) -> dict[str, Any]:
     """The document of `inspect`, with Docker's names."""
     definition, status = view.definition, view.status
@@ -130,7 +145,7 @@ def _passes(view: ContainerView, name: str, value: str) -> bool:
     if name == "name":
         return value.removeprefix("/") in view.name
     if name == "status":
-        return status.status == value
+        return status.state == value
     if name == "exited":
         return status.status == "exited" and str(status.exit_code) == value
     if name == "label":
@@ -166,9 +181,9 @@ def _with_protocol(text: str) -> str:
 
 def _state(status: Status) -> dict[str, Any]:
     return {
-        "Status": status.status,
+        "Status": status.state,
         "Running": status.running,
-        "Paused": False,
+        "Paused": status.paused,
         "Restarting": status.status == "restarting",
         "OOMKilled": False,
         "Dead": False,
