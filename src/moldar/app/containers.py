@@ -38,9 +38,10 @@ def create(engine: Engine, image: str, options: RunOptions) -> str:
     return service(engine).create(identity, config, config.diff_ids, options._replace(image_name=image))
 
 
-def run(engine: Engine, image: str, options: RunOptions, *, cidfile: str = "") -> Ran:
+def run(engine: Engine, image: str, options: RunOptions, *, cidfile: str = "", proxy: bool = True) -> Ran:
     """Create a container and start it. Attached unless `options.detach`: its output is ours, its exit code returned.
 
+    Signals that reach us go to the container unless `proxy` is off.
     A container that could not be started is removed again when it was to be removed at its end.
     """
     container = create(engine, image, options)
@@ -48,7 +49,7 @@ def run(engine: Engine, image: str, options: RunOptions, *, cidfile: str = "") -
         _write_cidfile(cidfile, container)
     size = _terminal_size() if options.tty and not options.detach else None
     started = service(engine).start(container, attached=not options.detach, size=size)
-    return Ran(container, _follow(started, options.interactive, options.tty), started.warnings)
+    return Ran(container, _follow(started, options.interactive, options.tty, proxy=proxy), started.warnings)
 
 
 def start(engine: Engine, name: str) -> Sequence[str]:
@@ -81,10 +82,10 @@ def attach(engine: Engine, name: str, *, interactive: bool = True) -> int:
     return attachment.pump(0 if interactive else -1, 1, 2, terminal=tty and interactive).exit_code
 
 
-def _follow(started: Started, interactive: bool, tty: bool) -> int:
+def _follow(started: Started, interactive: bool, tty: bool, *, proxy: bool = True) -> int:
     if started.attachment is None:
         return 0
-    return started.attachment.pump(0 if interactive else -1, 1, 2, terminal=tty).exit_code
+    return started.attachment.pump(0 if interactive else -1, 1, 2, terminal=tty, proxy_signals=proxy).exit_code
 
 
 def execute(
@@ -134,9 +135,26 @@ def list_containers(
     return service(engine).list(everything=everything, filters=filters)
 
 
-def inspect(engine: Engine, name: str) -> dict[str, Any]:
-    """What `docker inspect` tells of a container; ContainerNotFound."""
-    return service(engine).inspect(name)
+def inspect(engine: Engine, name: str, *, size: bool = False) -> dict[str, Any]:
+    """What `docker inspect` tells of a container, with `size` that of its files too; ContainerNotFound."""
+    document = service(engine).inspect(name)
+    if size:
+        changed, whole = sizes(engine, service(engine).view(name))
+        document |= {"SizeRw": changed, "SizeRootFs": whole}
+    return document
+
+
+def sizes(engine: Engine, view: ContainerView) -> tuple[int, int]:
+    """Bytes of what the container changed, and of its whole root file system."""
+    from moldar.store.usage import tree_size
+
+    image = engine.images.get(view.definition.image)
+    below = image.size if image else 0
+    snapshots = machinery(engine).snapshots
+    kept = tree_size(snapshots.rootfs_upper(view.id))
+    if snapshots.whiteouts == "overlay":
+        return kept, below + kept
+    return max(kept - below, 0), kept
 
 
 def ports(engine: Engine, name: str) -> Sequence[tuple[str, str]]:

@@ -142,7 +142,7 @@ def execute(arguments: Arguments) -> int:
 
 def prune(arguments: Arguments) -> int:
     from moldar.app import containers
-    from moldar.cli.container_views import name_value_filters
+    from moldar.cli.listings import name_value_filters
 
     filters = name_value_filters(arguments.many("filter"))
     if not arguments.on("force") and not confirmed("WARNING! This will remove all stopped containers."):

@@ -86,7 +86,7 @@ COMMANDS: dict[str, Entry] = {
     "login": Entry("registry", "Log in to a registry"),
     "logout": Entry("registry", "Log out from a registry"),
     "system check": Entry("system", "Verify everything in the store"),
-    "system df": Entry("system", "Show disk usage"),
+    "system df": Entry("disk_usage", "Show disk usage"),
     "system info": Entry("system", "Show how this host serves Moldar"),
     "system prune": Entry("system", "Remove unused data"),
     "version": Entry("system", "Show the version"),

@@ -4,9 +4,9 @@ from typing import Any
 
 from moldar.cli import environment, tables
 from moldar.cli.argv import Arguments, Command, Flag
-from moldar.cli.container_views import listing
 from moldar.cli.containers import each
 from moldar.cli.engine import engine
+from moldar.cli.listings import listing
 from moldar.errors import UserMistake
 
 HEADINGS = {

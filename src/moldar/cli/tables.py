@@ -71,6 +71,11 @@ def ago(then: float, now: float | None = None) -> str:
     return duration((time.time() if now is None else now) - then) + " ago"
 
 
+def local_time(seconds: float) -> str:
+    """A moment as Go prints it: 2026-01-31 10:00:00 +0000 UTC; N/A for an unknown one."""
+    return time.strftime("%Y-%m-%d %H:%M:%S %z %Z", time.localtime(seconds)) if seconds > 0 else "N/A"
+
+
 def timestamp(text: str) -> float:
     """Seconds since the epoch of an RFC 3339 time; 0 when it is empty or malformed."""
     import datetime

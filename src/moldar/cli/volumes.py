@@ -4,9 +4,9 @@ import sys
 
 from moldar.cli import tables
 from moldar.cli.argv import Arguments, Command, Flag
-from moldar.cli.container_views import listing, name_value_filters
 from moldar.cli.engine import engine
 from moldar.cli.image_views import inspect_documents
+from moldar.cli.listings import listing, name_value_filters
 from moldar.cli.questions import confirmed
 from moldar.errors import MoldarError, UserMistake
 

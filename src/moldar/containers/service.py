@@ -19,7 +19,7 @@ from moldar.containers.locks import alone, creating
 from moldar.containers.logs import FILE as LOG_FILE
 from moldar.containers.logs import LogLine, read_logs
 from moldar.containers.naming import check_name, new_id, new_name
-from moldar.containers.options import RunOptions
+from moldar.containers.options import RunOptions, parse_mount, parse_volume
 from moldar.containers.pausing import unpause
 from moldar.containers.planning import define, merge_environment, signal_number
 from moldar.containers.roots import open_root
@@ -117,6 +117,7 @@ class Containers:
         identity = new_id()
         name = check_name(options.name) if options.name else ""
         snapshots = self._machinery.snapshots
+        options = options._replace(volumes=(*options.volumes, *self._inherited(options)))
         definition = define(
             identity, image, config.config, options, driver=snapshots.name, volumes=self._home.volumes
         )
@@ -135,6 +136,20 @@ class Containers:
                 discard(self._home, definition, snapshots, self._records)
                 raise
         return identity
+
+    def _inherited(self, options: RunOptions) -> list[str]:
+        """The words for the volumes of other containers, without those for whose target there is another one."""
+        given = [*map(parse_volume, options.volumes), *map(parse_mount, options.mounts)]
+        targets = {os.path.normpath(word.target) for word in given}
+        words = []
+        for text in options.volumes_from:
+            name, _, mode = text.partition(":")
+            for mount in decode_definition(self._records.find(name).state).mounts:
+                if mount.kind != "tmpfs" and mount.target not in targets:
+                    targets.add(mount.target)
+                    source = mount.name or mount.source
+                    words.append(f"{source}:{mount.target}{':ro' if mount.readonly or mode == 'ro' else ''}")
+        return words
 
     def sweep(self) -> list[str]:
         """Delete what killed creations left: containers without a record; their IDs. Later, if one is being made."""
@@ -312,7 +327,10 @@ class Containers:
 
     def list(self, *, everything: bool = False, filters: Iterable[tuple[str, str]] = ()) -> list[ContainerView]:
         """The running containers, or all; the newest first."""
-        filters = tuple(filters)
+        filters = tuple(
+            (key, str(self.view(value).definition.created) if key in ("before", "since") else value)
+            for key, value in filters
+        )
         everything = everything or any(name in ("status", "exited") for name, _ in filters)
         views = map(self._view, self._records.all())
         shown = [view for view in views if everything or view.status.status in ("running", "restarting")]

@@ -127,6 +127,7 @@ def inspection(view: ContainerView, log_path: str) -> dict[str, Any]:
             "IPAddress": status.address,
             "Gateway": status.gateway,
             "Ports": _bindings(status.ports, definition.exposed),
+            "Networks": {definition.network: _network(status)},
         },
     }
 
@@ -160,13 +161,15 @@ def _passes(view: ContainerView, name: str, value: str) -> bool:
         return definition.network == value
     if name == "volume":
         return any(value in (mount.name, mount.target) for mount in definition.mounts)
+    if name in ("before", "since"):  # `Containers.list` has put the other container's time in the place of its name
+        return definition.created < float(value) if name == "before" else definition.created > float(value)
     if name in ("publish", "expose"):
         return any(
             value.partition("/")[0] in (str(port.container_port), str(port.host_port)) for port in status.ports
         )
     raise UserMistake(
         f"invalid filter {name!r}",
-        hint="use id, name, status, exited, label, ancestor, network, volume, publish or expose",
+        hint="use id, name, status, exited, label, ancestor, before, since, network, volume, publish or expose",
     )
 
 
@@ -195,10 +198,14 @@ def _state(status: Status) -> dict[str, Any]:
     }
 
 
+def _network(status: Status) -> dict[str, Any]:
+    return {"IPAddress": status.address, "Gateway": status.gateway}
+
+
 def _host_config(definition: Definition) -> dict[str, Any]:
-    binds = [mount for mount in definition.mounts if mount.kind == "bind"]
+    binds = [mount for mount in definition.mounts if mount.kind != "tmpfs" and not mount.anonymous]
     return {
-        "Binds": [f"{mount.source}:{mount.target}{':ro' if mount.readonly else ''}" for mount in binds],
+        "Binds": [f"{mount.name or mount.source}:{mount.target}{':ro' if mount.readonly else ''}" for mount in binds],
         "NetworkMode": definition.network,
         "PortBindings": _bindings(definition.ports, ()),
         "RestartPolicy": {"Name": definition.restart, "MaximumRetryCount": definition.restart_most},
@@ -213,6 +220,7 @@ def _host_config(definition: Definition) -> dict[str, Any]:
         "Memory": definition.memory,
         "MemorySwap": definition.memory_swap,
         "NanoCpus": int(definition.cpus * 10**9),
+        "PidsLimit": definition.pids or None,
         "Init": definition.init,
     }
 
@@ -229,6 +237,7 @@ def _config(definition: Definition) -> dict[str, Any]:
         "Image": definition.image_name,
         "WorkingDir": definition.cwd,
         "Labels": dict(definition.labels),
+        "Volumes": {mount.target: {} for mount in definition.mounts if mount.anonymous} or None,
         "ExposedPorts": {_with_protocol(port): {} for port in definition.exposed},
         "StopSignal": definition.stop_signal,
         "StopTimeout": definition.stop_timeout,
@@ -244,7 +253,10 @@ def _mount(mount: dict[str, Any]) -> dict[str, Any]:
         "Name": mount["name"],
         "Source": mount["source"],
         "Destination": mount["target"],
+        "Driver": "local" if mount["kind"] == "volume" else "",
+        "Mode": "ro" if mount["readonly"] else "",
         "RW": not mount["readonly"],
+        "Propagation": "rprivate" if mount["kind"] == "bind" else "",
     }
 
 
