@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from moldar.app.containers import RunOptions
 from moldar.app.engine import Engine
@@ -83,8 +84,6 @@ def _pull_if_needed(store: Engine, arguments: Arguments) -> None:
 
 
 def _options(arguments: Arguments) -> RunOptions:
-    from moldar.cli.build_options import size_in_bytes, ulimit
-
     command = arguments.positional[1:]
     detach = "detach" in arguments.given and arguments.on("detach")
     interactive, tty = arguments.on("interactive"), arguments.on("tty")
@@ -115,20 +114,29 @@ def _options(arguments: Arguments) -> RunOptions:
         privileged=arguments.on("privileged"),
         cap_add=tuple(arguments.many("cap-add")),
         cap_drop=tuple(arguments.many("cap-drop")),
-        memory=size_in_bytes(arguments.text("memory") or "0", "--memory"),
-        memory_swap=_swap(arguments.text("memory-swap")),
-        cpus=_cpus(arguments.text("cpus")),
-        pids=max(arguments.number("pids-limit"), 0),
-        ulimits=tuple(ulimit(word) for word in arguments.many("ulimit")),
-        sysctls=tuple(_setting(word, "--sysctl") for word in arguments.many("sysctl")),
         devices=tuple(arguments.many("device")),
         expose=tuple(arguments.many("expose")),
         groups=tuple(arguments.many("group-add")),
         volumes_from=tuple(arguments.many("volumes-from")),
-        shm_size=size_in_bytes(arguments.text("shm-size") or "0", "--shm-size"),
         stop_signal=arguments.text("stop-signal"),
         stop_timeout=arguments.number("stop-timeout") if "stop-timeout" in arguments.given else None,
+        **_limits(arguments),
     )
+
+
+def _limits(arguments: Arguments) -> dict[str, Any]:
+    """The members of RunOptions that limit what the container may use."""
+    from moldar.cli.build_options import size_in_bytes, ulimit
+
+    return {
+        "memory": size_in_bytes(arguments.text("memory") or "0", "--memory"),
+        "memory_swap": _swap(arguments.text("memory-swap")),
+        "cpus": _cpus(arguments.text("cpus")),
+        "pids": max(arguments.number("pids-limit"), 0),
+        "ulimits": tuple(ulimit(word) for word in arguments.many("ulimit")),
+        "sysctls": tuple(_setting(word, "--sysctl") for word in arguments.many("sysctl")),
+        "shm_size": size_in_bytes(arguments.text("shm-size") or "0", "--shm-size"),
+    }
 
 
 def environment_words(arguments: Arguments) -> list[str]:

@@ -228,7 +228,7 @@ def _call(name: str, operands: list[Any]) -> Any:
 
 def _functions() -> dict[str, Callable[..., Any]]:
     return {
-        "json": lambda value: json.dumps(value, ensure_ascii=False, separators=(",", ":")),
+        "json": lambda value: json.dumps(_data(value), ensure_ascii=False, separators=(",", ":")),
         "join": lambda values, separator: separator.join(map(_text, values)),
         "split": lambda text, separator: text.split(separator),
         "lower": lambda text: _text(text).lower(),
@@ -248,6 +248,13 @@ def _functions() -> dict[str, Callable[..., Any]]:
         "and": lambda *values: next((value for value in values if not value), values[-1]),
         "or": lambda *values: next((value for value in values if value), values[-1]),
     }
+
+
+def _data(value: Any) -> Any:
+    """A value without the fields that are functions."""
+    if isinstance(value, dict):
+        return {name: member for name, member in value.items() if not callable(member)}
+    return value
 
 
 def _index(value: Any, *keys: Any) -> Any:

@@ -23,7 +23,9 @@ from moldar.errors import HostTrouble, MoldarError
 from moldar.sandbox.mounts import (
     CLONE_NEWNS,
     MS_BIND,
+    MS_NOATIME,
     MS_NODEV,
+    MS_NOSUID,
     MS_PRIVATE,
     MS_RDONLY,
     MS_REC,
@@ -37,6 +39,8 @@ from moldar.sandbox.snapshots import Snapshots
 
 LOCK = "monitor.lock"
 """The file in a container's directory that its monitor holds locked."""
+MS_NOEXEC, MS_NODIRATIME, MS_RELATIME = 8, 2048, 1 << 21
+_ST_RELATIME = 4096
 _CLONE_FS = 0x200
 _PATH = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _PATIENCE = 0.02
@@ -118,29 +122,38 @@ def _assemble(namespace: int, definition: Definition, snapshots: Snapshots, moun
         for each in sorted(definition.mounts, key=lambda found: found.target.count("/")):
             if each.kind != "tmpfs":
                 _bind(root, each)
-    readonly = MS_RDONLY if mounts and definition.read_only else 0
-    mount("", root, "", MS_REMOUNT | MS_BIND | MS_NODEV | readonly)
+    _restrict(root, readonly=mounts and definition.read_only)
     kept = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     return _View(os.open(root, _PATH), kept)
 
 
 def _bind(root: str, wanted: ContainerMount) -> None:
     """Shows a volume or bind mount; one whose source or target cannot be had is left out."""
-    with suppress(OSError):
-        directory = os.path.isdir(wanted.source)
-        if directory:
+    try:
+        if os.path.isdir(wanted.source):
             make_directories(root, wanted.target)
         target = open_in_root(root, wanted.target, os.O_PATH)
-        try:
-            mount(wanted.source, f"/proc/self/fd/{target}", "", MS_BIND | MS_REC)
-        finally:
-            os.close(target)
-        mounted = open_in_root(root, wanted.target, os.O_PATH)
-        try:
-            readonly = MS_RDONLY if wanted.readonly else 0
-            mount("", f"/proc/self/fd/{mounted}", "", MS_REMOUNT | MS_BIND | MS_NODEV | readonly)
-        finally:
-            os.close(mounted)
+    except OSError:
+        return
+    try:
+        mount(wanted.source, f"/proc/self/fd/{target}", "", MS_BIND | MS_REC)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    finally:
+        os.close(target)
+    mounted = open_in_root(root, wanted.target, os.O_PATH)
+    try:
+        _restrict(f"/proc/self/fd/{mounted}", readonly=wanted.readonly)
+    finally:
+        os.close(mounted)
+
+
+def _restrict(point: str, *, readonly: bool) -> None:
+    """No devices, and read-only on demand; what else holds for the mount stays, as user name spaces insist on."""
+    flags = os.statvfs(point).f_flag
+    kept = flags & (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME)
+    kept |= MS_RELATIME if flags & _ST_RELATIME else 0
+    mount("", point, "", MS_REMOUNT | MS_BIND | MS_NODEV | kept | (MS_RDONLY if readonly else 0))
 
 
 def make_directories(root: str | int, path: str) -> None:

@@ -366,7 +366,7 @@ class Containers:
         return port_lines(self.view(name))
 
     def prune(self, filters: Iterable[tuple[str, str]] = ()) -> Pruned:
-        """Remove all containers that do not run and pass the filters until, label and label!. UserMistake."""
+        """Remove all containers that do not run and pass the filters until, label and label!; their volumes stay."""
         filters = tuple(filters)
         self.sweep()
         removed, freed = [], 0
@@ -375,7 +375,7 @@ class Containers:
             if view.status.status in ("created", "exited") and prunable(view, filters):
                 freed += self._size(row)
                 with suppress(StillRunning):
-                    self.remove(row.id, volumes=True)
+                    self.remove(row.id)
                     removed.append(row.id)
         return Pruned(tuple(removed), freed)
 
@@ -445,7 +445,11 @@ class Containers:
     def _wake(self, row: ContainerRow, status: Status) -> None:
         """Let a paused container go on, so that it gets the signal that was sent to it."""
         if status.paused:
-            unpause(self._directory(row.id), row.id, status.process)
+            try:
+                unpause(self._directory(row.id), row.id, status.process)
+            except HostTrouble:  # its cgroup goes with it
+                if status.process.alive:
+                    raise
 
     def _finish(self, row: ContainerRow, status: Status) -> None:
         """Kill what still runs, and wait until the container has ended and its end is recorded."""

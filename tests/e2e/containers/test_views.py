@@ -14,6 +14,7 @@ def test_ps_shows_what_docker_shows(house: House, moldar: Moldar) -> None:
     house.create("true", name="second", volumes=("data:/data", "/cache"), network="none")
     assert moldar("ps", "-a", "--format", '{{.Names}} {{.Label "tier"}}').splitlines() == ["second ", "first db"]
     line = json.loads(moldar("ps", "-l", "--format", "json"))
+    assert json.loads(moldar("ps", "-l", "--format", "{{json .}}")) == line
     assert line["LocalVolumes"] == "2"
     assert line["Networks"] == "none"
     assert line["Mounts"].startswith("data,")
