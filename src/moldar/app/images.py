@@ -36,10 +36,11 @@ class HistoryLine(NamedTuple):
 
 
 class Pruned(NamedTuple):
-    """What a prune removed, and the bytes that it freed."""
+    """The IDs of images that a prune removed, the bytes that it freed, and what it did in Docker's words."""
 
     removed: tuple[str, ...]
     freed: int
+    lines: tuple[str, ...] = ()
 
 
 class ImageInUse(UserMistake):
@@ -292,12 +293,22 @@ def prune(engine: Engine, *, everything: bool = False, filters: Iterable[tuple[s
     """
     given = tuple(filters)
     everything = everything or any(key == "dangling" and value.lower() in ("0", "false") for key, value in given)
-    spared = spared_images(engine, given)
-    collected = collect_garbage(engine, Policy(images="unused" if everything else "dangling", spared=spared))
-    return Pruned(collected.images, collected.freed)
+    return prune_by(engine, Policy(images="unused" if everything else "dangling"), given)
 
 
-def spared_images(engine: Engine, filters: Iterable[tuple[str, str]]) -> frozenset[str]:
+def prune_by(engine: Engine, policy: Policy, filters: Iterable[tuple[str, str]]) -> Pruned:
+    """Remove what `policy` gives up, without the images that do not pass the filters. UserMistake."""
+    names: dict[str, list[str]] = {}
+    for tag in engine.images.tags():
+        names.setdefault(tag.image, []).append(f"{_familiar(tag.repository)}:{tag.tag}")
+    collected = collect_garbage(engine, policy._replace(spared=_spared(engine, filters)))
+    lines: list[str] = []
+    for image in collected.images:
+        lines += [*(f"untagged: {name}" for name in names.get(image, ())), f"deleted: {image}"]
+    return Pruned(collected.images, collected.freed, tuple(lines))
+
+
+def _spared(engine: Engine, filters: Iterable[tuple[str, str]]) -> frozenset[str]:
     """The images that a prune with these filters leaves."""
     given = [(key, value) for key, value in filters if key != "dangling"]
     for key, _ in given:

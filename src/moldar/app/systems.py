@@ -77,11 +77,10 @@ def prune(
     given = tuple(filters)
     if volumes and any(key == "until" for key, _ in given):
         raise UserMistake('the "until" filter is not supported with "--volumes"')
-    spared = images.spared_images(engine, given)
+    policy = Policy(_cache_age(given), images="unused" if everything else "dangling")
     removed = containers.prune(engine, given)
-    policy = Policy(_cache_age(given), images="unused" if everything else "dangling", spared=spared)
-    collected = images.collect_garbage(engine, policy)
-    sections = [("Deleted Containers", tuple(removed.removed)), ("Deleted Images", collected.images)]
+    collected = images.prune_by(engine, policy, given)
+    sections = [("Deleted Containers", tuple(removed.removed)), ("Deleted Images", collected.lines)]
     freed = removed.freed + collected.freed
     if volumes:
         pruned = volume_verbs.prune(engine, filters=given)

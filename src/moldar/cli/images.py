@@ -70,7 +70,7 @@ def prune(arguments: Arguments) -> int:
         return 0
     pruned = images.prune(engine(), everything=everything, filters=filters)
     if pruned.removed:
-        print("Deleted Images:", *pruned.removed, "", sep="\n")
+        print("Deleted Images:", *pruned.lines, "", sep="\n")
     print(f"Total reclaimed space: {tables.size(pruned.freed)}")
     return 0
 

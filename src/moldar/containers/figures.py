@@ -37,22 +37,24 @@ class Figures(NamedTuple):
 
 def take_sample(init: int, identity: str, *, own_network: bool) -> Sample:
     """Look at the container whose first process is `init`. `own_network`: it has interfaces of its own."""
-    groups = cgroups_of(init, identity)
-    pids = container_pids(init, identity)
+    received, sent = _network(init) if own_network else (0, 0)
+    sample = measure(cgroups_of(init, identity), container_pids(init, identity))
+    return sample._replace(received=received, sent=sent)
+
+
+def measure(groups: Cgroups, pids: list[int]) -> Sample:
+    """What these processes use, by their cgroups where these tell it; nothing of the network."""
     limit = groups.read("memory", "memory.limit_in_bytes", "memory.max").strip()
     whole = _memory_of_host()
-    received, sent = _network(init) if own_network else (0, 0)
     read, written = _blocks(groups, pids)
     return Sample(
         time.monotonic(),
         _cpu(groups, pids),
         _memory(groups, pids),
         min(int(limit), whole) if limit.isdecimal() and int(limit) < _NO_LIMIT else whole,
-        received,
-        sent,
-        read,
-        written,
-        len(pids),
+        read=read,
+        written=written,
+        pids=len(pids),
     )
 
 

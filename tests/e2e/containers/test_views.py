@@ -84,7 +84,8 @@ def test_images_are_filtered_and_pruned(house: House, moldar: Moldar, busybox: s
         "Size",
         "UniqueSize",
     } <= line.keys()
-    assert moldar("image", "prune", "-af", "--filter", "until=24h").startswith("Deleted Images:")
+    pruned = moldar("image", "prune", "-af", "--filter", "until=24h")
+    assert pruned.startswith("Deleted Images:\nuntagged: busybox:latest\ndeleted: sha256:")
     assert sorted(moldar("images", "--format", "{{.Repository}}").split()) == ["one", "three", "two"]
     moldar("image", "prune", "-af", "--filter", "label!=tier")
     assert sorted(moldar("images", "--format", "{{.Repository}}").split()) == ["one", "two"]
