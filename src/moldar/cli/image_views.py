@@ -100,13 +100,14 @@ def inspect_images(arguments: Arguments) -> int:
 
 
 def inspect_anything(arguments: Arguments) -> int:
-    """A container when there is one of that name, else an image, else a volume, as Docker does."""
-    from moldar.app import containers, images, volumes
+    """A container when there is one of that name, else an image, a network, a volume, as Docker does."""
+    from moldar.app import containers, images, networks, volumes
 
     store = engine()
     kinds: dict[str, Callable[[str], dict[str, Any]]] = {
         "container": lambda name: containers.inspect(store, name, size=arguments.on("size")),
         "image": lambda name: images.inspect(store, name),
+        "network": lambda name: networks.inspect(store, name),
         "volume": lambda name: volumes.inspect(store, name),
     }
 
@@ -198,12 +199,12 @@ COMMANDS = (
     Command(
         ("inspect",),
         "[OPTIONS] NAME|ID [NAME|ID...]",
-        "Show the details of a container, image or volume",
+        "Show the details of a container, image, network or volume",
         inspect_anything,
         (
             FORMAT._replace(short="f"),
             Flag("size", "s", "bool", help="Tell a container's sizes too"),
-            Flag("type", "", "string", help="Only look for this type: container, image or volume"),
+            Flag("type", "", "string", help="Only look for this type: container, image, network or volume"),
         ),
         1,
     ),

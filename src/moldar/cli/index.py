@@ -82,9 +82,11 @@ COMMANDS: dict[str, Entry] = {
     "image rm": Entry("images", "Remove one or more images"),
     "image save": Entry("images", "Save images to a tar archive or stdout"),
     "image tag": Entry("images", "Create a tag that refers to an image"),
-    "inspect": Entry("image_views", "Show the details of a container, image or volume"),
+    "inspect": Entry("image_views", "Show the details of a container, image, network or volume"),
     "login": Entry("registry", "Log in to a registry"),
     "logout": Entry("registry", "Log out from a registry"),
+    "network inspect": Entry("networks", "Show the details of networks"),
+    "network ls": Entry("networks", "List networks"),
     "system check": Entry("system", "Verify everything in the store"),
     "system df": Entry("disk_usage", "Show disk usage"),
     "system info": Entry("system", "Show how this host serves Moldar"),
@@ -148,6 +150,7 @@ ALIASES: dict[str, str] = {
     "builder build": "build",
     "buildx build": "build",
     "system diskusage": "system df",
+    "network list": "network ls",
     "volume list": "volume ls",
     "volume remove": "volume rm",
 }
@@ -158,6 +161,7 @@ GROUPS: dict[str, str] = {
     "container": "Manage containers",
     "hub": "Run and manage the hub",
     "image": "Manage images",
+    "network": "Show networks",
     "system": "Manage Moldar's store",
     "volume": "Manage volumes",
 }

@@ -117,3 +117,18 @@ def test_system_df_in_detail(house: House, moldar: Moldar, busybox: str) -> None
 def test_facts_have_dockers_names(house: House, moldar: Moldar, words: tuple[str, ...], expected: str) -> None:
     house.create("true")
     assert moldar(*words).strip() == expected
+
+
+def test_networks(house: House, moldar: Moldar) -> None:
+    identity = house.start("sleep", "60", name="box")
+    assert [line.split()[1:] for line in moldar("network", "ls").splitlines()[1:]] == [
+        ["bridge", "bridge", "local"],
+        ["host", "host", "local"],
+        ["none", "null", "local"],
+    ]
+    short = moldar("network", "ls", "-q", "--filter", "name=brid").strip()
+    (document,) = json.loads(moldar("network", "inspect", short))
+    assert document["Containers"][identity]["IPv4Address"] == house.containers.view("box").status.address
+    assert moldar("inspect", "--type", "network", "-f", "{{.Driver}}", "none") == "null\n"
+    assert "network mine not found" in moldar.fails("network", "inspect", "mine")
+    assert "invalid filter" in moldar.fails("network", "ls", "--filter", "colour=red")
