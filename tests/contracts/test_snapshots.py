@@ -209,6 +209,7 @@ def test_a_rootfs_keeps_its_changes(snapshots: Snapshots) -> None:
         snapshots.unmount_rootfs("c1")
         root = snapshots.mount_rootfs("c1")
         assert root == snapshots.mount_rootfs("c1")
+        assert snapshots.rootfs_mounted("c1")
         assert Path(root, "etc/new").read_text() == "x"
         assert Path(snapshots.rootfs_upper("c1"), "etc/new").exists()
     finally:
@@ -288,3 +289,21 @@ def test_overlay_is_chosen_here_and_remembered(tmp_path: Path) -> None:
     assert (tmp_path / "snapshots/driver.json").exists()
     assert first().name == "overlay"
     assert choose_snapshots(base, Table(), "copying").name == "copying"
+
+
+def test_what_a_container_changed(snapshots: Snapshots) -> None:
+    snapshots.unpack(BASE, fill_base)
+    snapshots.create_rootfs("c1", BASE)
+    try:
+        assert list(snapshots.rootfs_changes("c1", BASE)) == []
+        root = Path(snapshots.mount_rootfs("c1"))
+        (root / "etc/new").write_text("new")
+        (root / "etc/kept").chmod(0o600)
+        (root / "etc/gone").unlink()
+        found = {entry.path: entry.kind for entry, _ in snapshots.rootfs_changes("c1", BASE)}
+        assert found.keys() - {"etc/linked"} == {"etc", "etc/new", "etc/kept", "etc/.wh.gone"}
+        snapshots.unmount_rootfs("c1")
+        assert {entry.path for entry, _ in snapshots.rootfs_changes("c1", BASE)} == set(found), "mounted or not"
+    finally:
+        snapshots.unmount_rootfs("c1")
+        snapshots.remove_rootfs("c1")

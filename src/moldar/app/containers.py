@@ -10,7 +10,6 @@ from moldar.containers.logs import LogLine
 from moldar.containers.options import RunOptions
 from moldar.containers.service import Containers, Pruned, Started
 from moldar.containers.views import ContainerView, ports_text, status_text
-from moldar.containers.volumes import remove_volume
 from moldar.errors import HostTrouble, NotFound, UserMistake
 from moldar.image.model import Digest
 from moldar.sandbox.runtime import Streams
@@ -68,9 +67,12 @@ def create(engine: Engine, image: str, options: RunOptions, *, platform: str = "
     return service(engine).create(identity, config, config.diff_ids, options._replace(image_name=image))
 
 
-def run(engine: Engine, image: str, options: RunOptions, *, cidfile: str = "", platform: str = "") -> Ran:
+def run(
+    engine: Engine, image: str, options: RunOptions, *, cidfile: str = "", platform: str = "", proxy: bool = True
+) -> Ran:
     """Create a container and start it. Attached unless `options.detach`: its output is ours, its exit code returned.
 
+    Signals that reach us go to the container unless `proxy` is off.
     A container that could not be started is removed again when it was to be removed at its end.
     """
     container = create(engine, image, options, platform=platform)
@@ -78,7 +80,7 @@ def run(engine: Engine, image: str, options: RunOptions, *, cidfile: str = "", p
         _write_cidfile(cidfile, container)
     size = _terminal_size() if options.tty and not options.detach else None
     started = service(engine).start(container, attached=not options.detach, size=size)
-    return Ran(container, _follow(started, options.interactive, options.tty), started.warnings)
+    return Ran(container, _follow(started, options.interactive, options.tty, proxy=proxy), started.warnings)
 
 
 def start(engine: Engine, name: str) -> Sequence[str]:
@@ -111,10 +113,10 @@ def attach(engine: Engine, name: str, *, interactive: bool = True) -> int:
     return attachment.pump(0 if interactive else -1, 1, 2, terminal=tty and interactive).exit_code
 
 
-def _follow(started: Started, interactive: bool, tty: bool) -> int:
+def _follow(started: Started, interactive: bool, tty: bool, *, proxy: bool = True) -> int:
     if started.attachment is None:
         return 0
-    return started.attachment.pump(0 if interactive else -1, 1, 2, terminal=tty).exit_code
+    return started.attachment.pump(0 if interactive else -1, 1, 2, terminal=tty, proxy_signals=proxy).exit_code
 
 
 def execute(
@@ -164,9 +166,26 @@ def list_containers(
     return service(engine).list(everything=everything, filters=filters)
 
 
-def inspect(engine: Engine, name: str) -> dict[str, Any]:
-    """What `docker inspect` tells of a container; ContainerNotFound."""
-    return service(engine).inspect(name)
+def inspect(engine: Engine, name: str, *, size: bool = False) -> dict[str, Any]:
+    """What `docker inspect` tells of a container, with `size` that of its files too; ContainerNotFound."""
+    document = service(engine).inspect(name)
+    if size:
+        changed, whole = sizes(engine, service(engine).view(name))
+        document |= {"SizeRw": changed, "SizeRootFs": whole}
+    return document
+
+
+def sizes(engine: Engine, view: ContainerView) -> tuple[int, int]:
+    """Bytes of what the container changed, and of its whole root file system."""
+    from moldar.store.usage import tree_size
+
+    image = engine.images.get(view.definition.image)
+    below = image.size if image else 0
+    snapshots = machinery(engine).snapshots
+    kept = tree_size(snapshots.rootfs_upper(view.id))
+    if snapshots.whiteouts == "overlay":
+        return kept, below + kept
+    return max(kept - below, 0), kept
 
 
 def ports(engine: Engine, name: str) -> Sequence[tuple[str, str]]:
@@ -174,9 +193,9 @@ def ports(engine: Engine, name: str) -> Sequence[tuple[str, str]]:
     return service(engine).ports(name)
 
 
-def stop(engine: Engine, name: str, *, timeout: int | None = None) -> None:
-    """Ask a container to end, and kill it after `timeout` seconds."""
-    service(engine).stop(name, timeout)
+def stop(engine: Engine, name: str, *, timeout: int | None = None, signal: str = "") -> None:
+    """Ask a container to end, by its stop signal or `signal`, and kill it after `timeout` seconds."""
+    service(engine).stop(name, timeout, signal)
 
 
 def kill(engine: Engine, name: str, signal: str = "KILL") -> None:
@@ -184,9 +203,9 @@ def kill(engine: Engine, name: str, signal: str = "KILL") -> None:
     service(engine).kill(name, signal)
 
 
-def restart(engine: Engine, name: str, *, timeout: int | None = None) -> None:
+def restart(engine: Engine, name: str, *, timeout: int | None = None, signal: str = "") -> None:
     """Stop a container if it runs, and start it."""
-    service(engine).restart(name, timeout)
+    service(engine).restart(name, timeout, signal)
 
 
 def remove(engine: Engine, name: str, *, force: bool = False, volumes: bool = False) -> None:
@@ -204,23 +223,9 @@ def wait(engine: Engine, name: str) -> int:
     return service(engine).wait(name)
 
 
-def prune(engine: Engine) -> Pruned:
-    """Remove all containers that do not run."""
-    return service(engine).prune()
-
-
-def prune_volumes(engine: Engine) -> Pruned:
-    """Remove volumes that no container uses."""
-    used = {mount.name for view in list_containers(engine, everything=True) for mount in view.definition.mounts}
-    removed = []
-    freed = 0
-    for name in sorted(os.listdir(engine.home.volumes)):
-        if name not in used:
-            for folder, _, files in os.walk(f"{engine.home.volumes}/{name}"):
-                freed += sum(os.lstat(os.path.join(folder, file)).st_size for file in files)
-            remove_volume(engine.home.volumes, name)
-            removed.append(name)
-    return Pruned(tuple(removed), freed)
+def prune(engine: Engine, filters: Iterable[tuple[str, str]] = ()) -> Pruned:
+    """Remove all containers that do not run and pass the filters until, label and label!."""
+    return service(engine).prune(filters)
 
 
 def service(engine: Engine) -> Containers:

@@ -40,6 +40,13 @@ def default_home() -> str:
     return "/var/lib/moldar" if os.geteuid() == 0 else os.path.expanduser("~/.local/share/moldar")
 
 
+def host_platform() -> Platform:
+    """The platform of this machine."""
+    machine = os.uname().machine
+    architecture = _ARCHITECTURES.get(machine, machine)
+    return Platform("linux", architecture, "v7" if architecture == "arm" else "")
+
+
 class Engine:
     """One store and the means to work with it; a context manager that gives back what it holds."""
 
@@ -64,9 +71,7 @@ class Engine:
     @property
     def platform(self) -> Platform:
         """The platform of this machine."""
-        machine = os.uname().machine
-        architecture = _ARCHITECTURES.get(machine, machine)
-        return Platform("linux", architecture, "v7" if architecture == "arm" else "")
+        return host_platform()
 
     def has_layer(self, diff_id: Digest) -> bool:
         """Whether a layer is here, as a snapshot or as a blob."""

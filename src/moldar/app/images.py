@@ -1,6 +1,6 @@
 """Verbs on images: list, look at, name, remove, save, load, prune."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from moldar.app.engine import Engine
@@ -10,6 +10,8 @@ from moldar.image.model import Digest
 from moldar.image.reference import DEFAULT_REGISTRY, Reference, parse_reference
 from moldar.store.gc import Collected, Collector, Policy
 from moldar.store.images import Tag
+
+FILTERS = ("dangling", "reference", "label", "label!", "before", "since", "until")
 
 
 class ImageSummary(NamedTuple):
@@ -34,10 +36,11 @@ class HistoryLine(NamedTuple):
 
 
 class Pruned(NamedTuple):
-    """What a prune removed, and the bytes that it freed."""
+    """The IDs of images that a prune removed, the bytes that it freed, and what it did in Docker's words."""
 
     removed: tuple[str, ...]
     freed: int
+    lines: tuple[str, ...] = ()
 
 
 class ImageInUse(UserMistake):
@@ -47,35 +50,72 @@ class ImageInUse(UserMistake):
         super().__init__(f"conflict: unable to remove {name}: {why}", hint=hint)
 
 
-def list_images(engine: Engine, *, pattern: str = "", filters: dict[str, str] | None = None) -> list[ImageSummary]:
-    """The images, newest first. `pattern` is a repository, with or without tag, and may hold `*`."""
-    filters = dict(filters or {})
-    unknown = filters.keys() - {"dangling", "reference", "label", "before", "since"}
-    if unknown:
-        raise UserMistake(f"invalid filter {min(unknown)!r}")
-    limits = {
-        key: engine.images.config(engine.images.resolve(filters[key])).created
-        for key in ("before", "since")
-        if key in filters
-    }
+def list_images(engine: Engine, *, pattern: str = "", filters: Iterable[tuple[str, str]] = ()) -> list[ImageSummary]:
+    """The images, newest first. `pattern` is a repository, with or without tag, and may hold `*`.
+
+    `filters` are pairs of name and value: dangling, reference, label, before, since, until. Several references are
+    alternatives, several labels must all be there. UserMistake for other names.
+    """
+    wanted = _wanted(engine, filters)
     lines = []
     for image in engine.images.all():
         config = engine.images.config(image.id)
-        if "label" in filters and not _has_label(dict(config.config.labels), filters["label"]):
-            continue
-        if config.created >= limits.get("before", "9999") or config.created <= limits.get("since", ""):
+        if not _passes(dict(config.config.labels), config.created, wanted):
             continue
         digests = dict(engine.images.repository_digests(image.id))
         tags = engine.images.tags(image.id)
         named: list[tuple[str, Tag | None]] = [(_familiar(tag.repository), tag) for tag in tags]
         for name, tag in named or [("", None)]:
-            if not _fits(name, tag, pattern) or not _fits(name, tag, filters.get("reference", "")):
+            if not _fits(name, tag, pattern) or not any(_fits(name, tag, each) for each in wanted.references):
                 continue
-            if "dangling" in filters and (filters["dangling"].lower() in ("1", "true")) != (tag is None):
+            if wanted.dangling is not None and wanted.dangling != (tag is None):
                 continue
             digest = (digests.get(tag.repository) or tag.manifest or "") if tag else ""
             lines.append(ImageSummary(image.id, name, tag.tag if tag else "", digest, config.created, image.size))
     return sorted(lines, key=lambda line: line.created, reverse=True)
+
+
+class _Wanted(NamedTuple):
+    """What filters ask for; times as RFC 3339."""
+
+    dangling: bool | None
+    references: tuple[str, ...]
+    labels: tuple[str, ...]
+    not_labels: tuple[str, ...]
+    before: str
+    since: str
+
+
+def _wanted(engine: Engine, filters: Iterable[tuple[str, str]]) -> _Wanted:
+    from moldar.containers.logs import moment
+
+    given: dict[str, list[str]] = {}
+    for key, value in filters:
+        if key not in FILTERS:
+            raise UserMistake(f"invalid filter '{key}'", hint=f"use one of {', '.join(FILTERS)}")
+        given.setdefault(key, []).append(value)
+
+    def created(name: str) -> str:
+        return engine.images.config(engine.images.resolve(name)).created
+
+    dangling = [value.lower() in ("1", "true") for value in given.get("dangling", ())]
+    before = [*map(created, given.get("before", ())), *map(moment, given.get("until", ()))]
+    return _Wanted(
+        dangling[-1] if dangling else None,
+        tuple(given.get("reference", ("",))),
+        tuple(given.get("label", ())),
+        tuple(given.get("label!", ())),
+        min(before, default="9999"),
+        max(map(created, given.get("since", ())), default=""),
+    )
+
+
+def _passes(labels: dict[str, str], created: str, wanted: _Wanted) -> bool:
+    if not all(_has_label(labels, each) for each in wanted.labels):
+        return False
+    if any(_has_label(labels, each) for each in wanted.not_labels):
+        return False
+    return (not wanted.since or wanted.since < created) and created < wanted.before
 
 
 def _has_label(labels: dict[str, str], wanted: str) -> bool:
@@ -125,6 +165,9 @@ def inspect(engine: Engine, name: str) -> dict[str, Any]:
         "Id": image,
         "RepoTags": [f"{_familiar(tag.repository)}:{tag.tag}" for tag in tags],
         "RepoDigests": digests,
+        "Parent": "",
+        "Comment": config.history[-1].comment if config.history else "",
+        "DockerVersion": "",
         "Created": config.created,
         "Author": config.author,
         "Config": _inspected_config(container_config_json(config.config)),
@@ -243,10 +286,41 @@ def load(engine: Engine, source: str | int) -> list[str]:
     return loaded
 
 
-def prune(engine: Engine, *, everything: bool = False) -> Pruned:
-    """Remove images without a name or, with `everything`, all that no container uses."""
-    collected = collect_garbage(engine, Policy(images="unused" if everything else "dangling"))
-    return Pruned(collected.images, collected.freed)
+def prune(engine: Engine, *, everything: bool = False, filters: Iterable[tuple[str, str]] = ()) -> Pruned:
+    """Remove images without a name or, with `everything`, all that no container uses.
+
+    The filters until, label and label! spare what does not pass, and dangling=false means `everything`.
+    """
+    given = tuple(filters)
+    everything = everything or any(key == "dangling" and value.lower() in ("0", "false") for key, value in given)
+    return prune_by(engine, Policy(images="unused" if everything else "dangling"), given)
+
+
+def prune_by(engine: Engine, policy: Policy, filters: Iterable[tuple[str, str]]) -> Pruned:
+    """Remove what `policy` gives up, without the images that do not pass the filters. UserMistake."""
+    names: dict[str, list[str]] = {}
+    for tag in engine.images.tags():
+        names.setdefault(tag.image, []).append(f"{_familiar(tag.repository)}:{tag.tag}")
+    collected = collect_garbage(engine, policy._replace(spared=_spared(engine, filters)))
+    lines: list[str] = []
+    for image in collected.images:
+        lines += [*(f"untagged: {name}" for name in names.get(image, ())), f"deleted: {image}"]
+    return Pruned(collected.images, collected.freed, tuple(lines))
+
+
+def _spared(engine: Engine, filters: Iterable[tuple[str, str]]) -> frozenset[str]:
+    """The images that a prune with these filters leaves."""
+    given = [(key, value) for key, value in filters if key != "dangling"]
+    for key, _ in given:
+        if key not in ("until", "label", "label!"):
+            raise UserMistake(f"invalid filter '{key}'", hint="use until, label or label!")
+    if not given:
+        return frozenset()
+    wanted = _wanted(engine, given)
+    configs = {image.id: engine.images.config(image.id) for image in engine.images.all()}
+    return frozenset(
+        image for image, config in configs.items() if not _passes(dict(config.config.labels), config.created, wanted)
+    )
 
 
 def collect_garbage(engine: Engine, policy: Policy | None = None) -> Collected:

@@ -24,7 +24,7 @@ def read(arguments: Arguments) -> dict[str, object]:
         "cgroup_parent": arguments.text("cgroup-parent"),
         "hosts": tuple(_host(word) for word in arguments.many("add-host")),
         "shm_size": size_in_bytes(arguments.text("shm-size") or "0", "--shm-size"),
-        "ulimits": tuple(_ulimit(word) for word in arguments.many("ulimit")),
+        "ulimits": tuple(ulimit(word) for word in arguments.many("ulimit")),
         "unset_volumes": tuple(_absolute(word) for word in arguments.many("unset-volume")),
         "unset_ports": tuple(_words(arguments.many("unset-expose"), "--unset-expose")),
         "unset_variables": tuple(_words(arguments.many("unset-env"), "--unset-env")),
@@ -166,7 +166,8 @@ def _host(word: str) -> tuple[str, str]:
     return name, address.strip("[]")
 
 
-def _ulimit(word: str) -> tuple[str, int, int]:
+def ulimit(word: str) -> tuple[str, int, int]:
+    """`nofile=1024:2048` as name, soft and hard limit. UserMistake."""
     name, _, limits = word.partition("=")
     soft, colon, hard = limits.partition(":")
     try:

@@ -1,12 +1,11 @@
 """Commands that show containers: ps, port, inspect."""
 
-import json
-
 from moldar.app.containers import ContainerView
 from moldar.cli import tables
 from moldar.cli.argv import Arguments, Command, Flag
 from moldar.cli.engine import engine
 from moldar.cli.image_views import inspect_documents
+from moldar.cli.listings import listing, name_value_filters
 from moldar.errors import UserMistake
 
 HEADINGS = {
@@ -20,32 +19,39 @@ HEADINGS = {
     "State": "STATE",
     "Labels": "LABELS",
     "CreatedAt": "CREATED AT",
+    "Size": "SIZE",
+    "LocalVolumes": "LOCAL VOLUMES",
+    "Mounts": "MOUNTS",
+    "Networks": "NETWORKS",
 }
 COLUMNS = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names")
 WIDTH_COMMAND = 20
+WIDTH_MOUNT = 15
 
 
 def list_containers(arguments: Arguments) -> int:
     from moldar.app import containers
 
+    store = engine()
     found = containers.list_containers(
-        engine(),
+        store,
         everything=arguments.on("all") or arguments.on("latest") or "last" in arguments.given,
-        filters=_filters(arguments.many("filter")),
+        filters=name_value_filters(arguments.many("filter")),
     )
     if arguments.on("latest") or "last" in arguments.given:
         found = found[: 1 if arguments.on("latest") else arguments.number("last")]
-    full = arguments.on("no-trunc")
+    full, template = arguments.on("no-trunc"), arguments.text("format")
     rows = [_row(container, full=full) for container in found]
+    if (sized := arguments.on("size")) or ".Size" in template:
+        for row, container in zip(rows, found, strict=True):
+            changed, whole = map(tables.size, containers.sizes(store, container))
+            row["Size"] = f"{changed} (virtual {whole})"
     if arguments.on("quiet"):
         print(*(row["ID"] for row in rows), sep="\n", end="\n" if rows else "")
-    elif template := arguments.text("format"):
-        from moldar.cli.templates import rows as render_rows
-
-        text = "\n".join(map(json.dumps, rows)) if template == "json" else render_rows(template, rows, HEADINGS)
-        print(text, end="\n" if text else "")
     else:
-        print(tables.table([HEADINGS[name] for name in COLUMNS], ([row[name] for name in COLUMNS] for row in rows)))
+        labels = [dict(container.definition.labels) for container in found]
+        columns = (*COLUMNS, "Size") if sized else COLUMNS
+        print(listing(template, rows, HEADINGS, columns, labels=labels), end="")
     return 0
 
 
@@ -53,21 +59,32 @@ def _row(view: ContainerView, *, full: bool) -> dict[str, str]:
     from moldar.app.containers import ports_text, status_text
 
     definition = view.definition
-    command = view.command
-    if not full and len(command) > WIDTH_COMMAND:
-        command = command[: WIDTH_COMMAND - 2] + '…"'
+    mounts = [mount.name or mount.source for mount in definition.mounts if mount.kind != "tmpfs"]
     return {
         "ID": view.id if full else view.id[:12],
         "Image": definition.image_name,
-        "Command": command,
+        "Command": view.command if full else shortened_command(view.command),
         "RunningFor": tables.ago(definition.created),
         "Status": status_text(view),
-        "State": view.status.status,
+        "State": view.status.state,
         "Ports": ports_text(view),
         "Names": view.name,
         "Labels": ",".join(f"{name}={value}" for name, value in definition.labels),
-        "CreatedAt": str(definition.created),
+        "CreatedAt": tables.local_time(definition.created),
+        "Size": "0B",
+        "LocalVolumes": str(sum(mount.kind == "volume" for mount in definition.mounts)),
+        "Mounts": ",".join(mounts if full else (_shortened(mount) for mount in mounts)),
+        "Networks": definition.network,
     }
+
+
+def shortened_command(command: str) -> str:
+    """A quoted command as a table shows it."""
+    return command if len(command) <= WIDTH_COMMAND else command[: WIDTH_COMMAND - 2] + '…"'
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= WIDTH_MOUNT else name[: WIDTH_MOUNT - 1] + "…"
 
 
 def ports(arguments: Arguments) -> int:
@@ -91,17 +108,8 @@ def inspect(arguments: Arguments) -> int:
     from moldar.app import containers
 
     store = engine()
-    return inspect_documents(arguments, lambda name: containers.inspect(store, name))
-
-
-def _filters(words: list[str]) -> list[tuple[str, str]]:
-    filters = []
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not equals:
-            raise UserMistake(f"invalid filter {word!r}", hint="expected name=value, such as status=exited")
-        filters.append((name, value))
-    return filters
+    size = arguments.on("size")
+    return inspect_documents(arguments, lambda name: containers.inspect(store, name, size=size))
 
 
 FORMAT = Flag("format", "f", "string", value="string", help="Print with a Go template, or 'json'")
@@ -113,12 +121,13 @@ COMMANDS = (
         list_containers,
         (
             Flag("all", "a", "bool", help="Show all containers, not just running ones"),
-            Flag("filter", "f", "list", value="filter", help="Filter by id=, name=, status=, ancestor= or label="),
+            Flag("filter", "f", "list", value="filter", help="Filter by id=, name=, status=, ancestor=, label= …"),
             FORMAT._replace(short=""),
             Flag("last", "n", "int", help="Show this many last created containers"),
             Flag("latest", "l", "bool", help="Show the latest created container"),
             Flag("no-trunc", "", "bool", help="Do not shorten the output"),
             Flag("quiet", "q", "bool", help="Only show container IDs"),
+            Flag("size", "s", "bool", help="Show sizes: of what it changed, and with its image"),
         ),
         0,
         0,
@@ -137,7 +146,7 @@ COMMANDS = (
         "[OPTIONS] CONTAINER [CONTAINER...]",
         "Show the details of containers",
         inspect,
-        (FORMAT,),
+        (FORMAT, Flag("size", "s", "bool", help="Tell sizes too")),
         1,
     ),
 )

@@ -11,7 +11,7 @@ from moldar.cli.questions import confirmed
 from moldar.errors import MoldarError, UserMistake
 
 
-def _each(arguments: Arguments, work: Callable[[Engine, str], object]) -> int:
+def each(arguments: Arguments, work: Callable[[Engine, str], object]) -> int:
     """Do the same to every container named, go on after a failure, and fail at the end, as Docker does."""
     store = engine()
     failed: MoldarError | None = None
@@ -35,7 +35,7 @@ def start(arguments: Arguments) -> int:
         if len(arguments.positional) != 1:
             raise UserMistake("you cannot start and attach multiple containers at once")
         return containers.start_attached(engine(), arguments.positional[0], interactive=arguments.on("interactive"))
-    return _each(arguments, containers.start)
+    return each(arguments, containers.start)
 
 
 def attach(arguments: Arguments) -> int:
@@ -47,27 +47,33 @@ def attach(arguments: Arguments) -> int:
 def stop(arguments: Arguments) -> int:
     from moldar.app import containers
 
-    seconds = arguments.number("time") if "time" in arguments.given else None
-    return _each(arguments, lambda store, name: containers.stop(store, name, timeout=seconds))
+    seconds, signal = _seconds(arguments), arguments.text("signal")
+    return each(arguments, lambda store, name: containers.stop(store, name, timeout=seconds, signal=signal))
+
+
+def _seconds(arguments: Arguments) -> int | None:
+    """How long to wait before killing; Docker renamed --time to --timeout and takes both."""
+    given = [name for name in ("timeout", "time") if name in arguments.given]
+    return arguments.number(given[0]) if given else None
 
 
 def restart(arguments: Arguments) -> int:
     from moldar.app import containers
 
-    seconds = arguments.number("time") if "time" in arguments.given else None
-    return _each(arguments, lambda store, name: containers.restart(store, name, timeout=seconds))
+    seconds, signal = _seconds(arguments), arguments.text("signal")
+    return each(arguments, lambda store, name: containers.restart(store, name, timeout=seconds, signal=signal))
 
 
 def kill(arguments: Arguments) -> int:
     from moldar.app import containers
 
-    return _each(arguments, lambda store, name: containers.kill(store, name, arguments.text("signal") or "KILL"))
+    return each(arguments, lambda store, name: containers.kill(store, name, arguments.text("signal") or "KILL"))
 
 
 def remove(arguments: Arguments) -> int:
     from moldar.app import containers
 
-    return _each(
+    return each(
         arguments,
         lambda store, name: containers.remove(
             store, name, force=arguments.on("force"), volumes=arguments.on("volumes")
@@ -136,17 +142,23 @@ def execute(arguments: Arguments) -> int:
 
 def prune(arguments: Arguments) -> int:
     from moldar.app import containers
+    from moldar.cli.listings import name_value_filters
 
+    filters = name_value_filters(arguments.many("filter"))
     if not arguments.on("force") and not confirmed("WARNING! This will remove all stopped containers."):
         return 0
-    pruned = containers.prune(engine())
+    pruned = containers.prune(engine(), filters)
     if pruned.removed:
         print("Deleted Containers:", *pruned.removed, "", sep="\n")
     print(f"Total reclaimed space: {tables.size(pruned.freed)}")
     return 0
 
 
-TIME = Flag("time", "t", "int", help="Seconds to wait before killing it")
+ENDING = (
+    Flag("signal", "s", "string", help="Signal to send instead of the container's stop signal"),
+    Flag("time", "", "int", help="The same as --timeout"),
+    Flag("timeout", "t", "int", help="Seconds to wait before killing it"),
+)
 ENV = Flag("env", "e", "list", help="Set environment variables")
 COMMANDS = (
     Command(
@@ -174,7 +186,7 @@ COMMANDS = (
         "[OPTIONS] CONTAINER [CONTAINER...]",
         "Stop one or more running containers",
         stop,
-        (TIME,),
+        ENDING,
         1,
     ),
     Command(
@@ -182,7 +194,7 @@ COMMANDS = (
         "[OPTIONS] CONTAINER [CONTAINER...]",
         "Restart one or more containers",
         restart,
-        (TIME,),
+        ENDING,
         1,
     ),
     Command(
@@ -251,7 +263,10 @@ COMMANDS = (
         "[OPTIONS]",
         "Remove all stopped containers",
         prune,
-        (Flag("force", "f", "bool", help="Do not prompt for confirmation"),),
+        (
+            Flag("filter", "", "list", value="filter", help="Filter by until=, label= or label!="),
+            Flag("force", "f", "bool", help="Do not prompt for confirmation"),
+        ),
         0,
         0,
     ),

@@ -1,11 +1,14 @@
 """Commands that show images: ls, history, inspect."""
 
 import json
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from moldar.cli import tables
 from moldar.cli.argv import Arguments, Command, Flag
 from moldar.cli.engine import engine
+from moldar.cli.listings import listing, name_value_filters
 from moldar.errors import NotFound, UserMistake
 
 NONE = "<none>"
@@ -26,6 +29,10 @@ IMAGE_HEADINGS = {
     "CreatedSince": "CREATED",
     "CreatedAt": "CREATED AT",
     "Size": "SIZE",
+    "VirtualSize": "SIZE",
+    "SharedSize": "SHARED SIZE",
+    "UniqueSize": "UNIQUE SIZE",
+    "Containers": "CONTAINERS",
 }
 
 
@@ -33,28 +40,30 @@ def list_images(arguments: Arguments) -> int:
     from moldar.app import images
 
     pattern = arguments.positional[0] if arguments.positional else ""
-    found = images.list_images(engine(), pattern=pattern, filters=_filters(arguments.many("filter")))
+    filters = name_value_filters(arguments.many("filter"))
+    found = images.list_images(engine(), pattern=pattern, filters=filters)
     full = arguments.on("no-trunc")
     rows = [_image_row(image, full=full) for image in found]
     if arguments.on("quiet"):
-        ids = dict.fromkeys(row["ID"] for row in rows)
-        return _print("\n".join(ids))
-    if template := arguments.text("format"):
-        return _print(_formatted(template, rows, IMAGE_HEADINGS))
+        return _print("\n".join(dict.fromkeys(row["ID"] for row in rows)))
     columns = ["Repository", "Tag", *(["Digest"] if arguments.on("digests") else []), "ID", "CreatedSince", "Size"]
-    cells = ([str(row[column]) for column in columns] for row in rows)
-    return _print(tables.table([IMAGE_HEADINGS[column] for column in columns], cells))
+    print(listing(arguments.text("format"), rows, IMAGE_HEADINGS, columns), end="")
+    return 0
 
 
-def _image_row(image: Any, *, full: bool) -> dict[str, Any]:
+def _image_row(image: Any, *, full: bool) -> dict[str, str]:
     return {
         "Repository": image.repository or NONE,
         "Tag": image.tag or NONE,
         "ID": image.id if full else tables.short_id(image.id),
         "Digest": image.digest or NONE,
         "CreatedSince": tables.ago(tables.timestamp(image.created)),
-        "CreatedAt": image.created,
+        "CreatedAt": tables.local_time(tables.timestamp(image.created)),
         "Size": tables.size(image.size),
+        "VirtualSize": tables.size(image.size),
+        "SharedSize": "N/A",
+        "UniqueSize": "N/A",
+        "Containers": "N/A",
     }
 
 
@@ -78,12 +87,9 @@ def history(arguments: Arguments) -> int:
         )
     if arguments.on("quiet"):
         return _print("\n".join(row["ID"] for row in rows))
-    if template := arguments.text("format"):
-        return _print(_formatted(template, rows, HISTORY_HEADINGS))
     columns = ["ID", "CreatedSince", "CreatedBy", "Size", "Comment"]
-    return _print(
-        tables.table([HISTORY_HEADINGS[name] for name in columns], ([row[c] for c in columns] for row in rows))
-    )
+    print(listing(arguments.text("format"), rows, HISTORY_HEADINGS, columns), end="")
+    return 0
 
 
 def inspect_images(arguments: Arguments) -> int:
@@ -94,27 +100,27 @@ def inspect_images(arguments: Arguments) -> int:
 
 
 def inspect_anything(arguments: Arguments) -> int:
-    """A container when there is one of that name, else an image, as Docker does."""
-    from moldar.app import containers, images
+    """A container when there is one of that name, else an image, a network, a volume, as Docker does."""
+    from moldar.app import containers, images, networks, volumes
 
     store = engine()
+    kinds: dict[str, Callable[[str], dict[str, Any]]] = {
+        "container": lambda name: containers.inspect(store, name, size=arguments.on("size")),
+        "image": lambda name: images.inspect(store, name),
+        "network": lambda name: networks.inspect(store, name),
+        "volume": lambda name: volumes.inspect(store, name),
+    }
 
-    def either(name: str) -> dict[str, Any]:
-        try:
-            return containers.inspect(store, name)
-        except NotFound:
-            pass
-        try:
-            return images.inspect(store, name)
-        except NotFound as error:
-            raise NotFound(f"no such object: {name}") from error
+    def any_of_them(name: str) -> dict[str, Any]:
+        for find in kinds.values():
+            with suppress(NotFound):
+                return find(name)
+        raise NotFound(f"no such object: {name}")
 
     kind = arguments.text("type")
-    if kind == "image":
-        return inspect_images(arguments)
-    if kind not in ("", "container"):
-        raise UserMistake(f"{kind!r} is not a valid value for --type", hint="use image or container")
-    return inspect_documents(arguments, either)
+    if kind and kind not in kinds:
+        raise UserMistake(f'"{kind}" is not a valid value for --type', hint=f"use {', '.join(kinds)}")
+    return inspect_documents(arguments, kinds.get(kind, any_of_them))
 
 
 def inspect_documents(arguments: Arguments, find: Any) -> int:
@@ -134,24 +140,6 @@ def inspect_documents(arguments: Arguments, find: Any) -> int:
     if missing:
         raise missing
     return 0
-
-
-def _formatted(template: str, rows: list[dict[str, Any]], headings: dict[str, str]) -> str:
-    from moldar.cli.templates import rows as render_rows
-
-    if template == "json":
-        return "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
-    return render_rows(template, rows, headings)
-
-
-def _filters(words: list[str]) -> dict[str, str]:
-    filters = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals:
-            raise UserMistake(f"invalid filter {word!r}", hint="expected name=value, such as dangling=true")
-        filters[key] = value
-    return filters
 
 
 def _print(text: str) -> int:
@@ -177,7 +165,7 @@ COMMANDS = (
                 "f",
                 "list",
                 value="filter",
-                help="Filter by dangling=, reference=, label=, before= or since=",
+                help="Filter by dangling=, reference=, label=, before=, since= or until=",
             ),
             FORMAT,
             NO_TRUNC,
@@ -201,14 +189,23 @@ COMMANDS = (
         1,
     ),
     Command(
-        ("image", "inspect"), "[OPTIONS] IMAGE [IMAGE...]", "Show the details of images", inspect_images, (FORMAT,), 1
+        ("image", "inspect"),
+        "[OPTIONS] IMAGE [IMAGE...]",
+        "Show the details of images",
+        inspect_images,
+        (FORMAT._replace(short="f"),),
+        1,
     ),
     Command(
         ("inspect",),
         "[OPTIONS] NAME|ID [NAME|ID...]",
-        "Show the details of an image or container",
+        "Show the details of a container, image, network or volume",
         inspect_anything,
-        (FORMAT, Flag("type", "", "string", help="Only look for this type: image or container")),
+        (
+            FORMAT._replace(short="f"),
+            Flag("size", "s", "bool", help="Tell a container's sizes too"),
+            Flag("type", "", "string", help="Only look for this type: container, image, network or volume"),
+        ),
         1,
     ),
 )

@@ -5,6 +5,7 @@ import sys
 from moldar.cli import environment, tables
 from moldar.cli.argv import Arguments, Command, Flag
 from moldar.cli.engine import engine
+from moldar.cli.listings import name_value_filters
 from moldar.cli.questions import confirmed
 from moldar.errors import MoldarError, UserMistake
 
@@ -63,12 +64,13 @@ def prune(arguments: Arguments) -> int:
     from moldar.app import images
 
     everything = arguments.on("all")
+    filters = name_value_filters(arguments.many("filter"))
     what = "all images without at least one container associated to them" if everything else "all dangling images"
     if not arguments.on("force") and not confirmed(f"WARNING! This will remove {what}."):
         return 0
-    pruned = images.prune(engine(), everything=everything)
+    pruned = images.prune(engine(), everything=everything, filters=filters)
     if pruned.removed:
-        print("Deleted Images:", *pruned.removed, "", sep="\n")
+        print("Deleted Images:", *pruned.lines, "", sep="\n")
     print(f"Total reclaimed space: {tables.size(pruned.freed)}")
     return 0
 
@@ -120,7 +122,11 @@ COMMANDS = (
         "[OPTIONS]",
         "Remove unused images",
         prune,
-        (Flag("all", "a", "bool", help="Remove all unused images, not just dangling ones"), FORCE),
+        (
+            Flag("all", "a", "bool", help="Remove all unused images, not just dangling ones"),
+            Flag("filter", "", "list", value="filter", help="Filter by until=, label= or label!="),
+            FORCE,
+        ),
         0,
         0,
     ),

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from moldar.app.containers import RunOptions
 from moldar.app.engine import Engine
@@ -23,10 +24,13 @@ def _run(arguments: Arguments) -> int:
     from moldar.app import containers
 
     options = _options(arguments)
+    if options.tty and not options.detach and not sys.stdin.isatty():
+        raise UserMistake("the input device is not a TTY", hint="leave out -t, or run it in a terminal")
     store = engine()
     _pull_if_needed(store, arguments)
     image, platform = arguments.positional[0], arguments.text("platform")
-    ran = containers.run(store, image, options, cidfile=arguments.text("cidfile"), platform=platform)
+    cidfile, proxy = arguments.text("cidfile"), arguments.on("sig-proxy")
+    ran = containers.run(store, image, options, cidfile=cidfile, platform=platform, proxy=proxy)
     for warning in ran.warnings:
         print(f"WARNING: {warning}", file=sys.stderr)
     if options.detach:
@@ -91,13 +95,9 @@ def _pull(store: Engine, arguments: Arguments) -> None:
 
 
 def _options(arguments: Arguments) -> RunOptions:
-    from moldar.cli.build_options import size_in_bytes
-
     command = arguments.positional[1:]
     detach = "detach" in arguments.given and arguments.on("detach")
     interactive, tty = arguments.on("interactive"), arguments.on("tty")
-    if tty and not detach and not sys.stdin.isatty():
-        raise UserMistake("the input device is not a TTY", hint="leave out -t, or run it in a terminal")
     return RunOptions(
         command=tuple(command),
         name=arguments.text("name"),
@@ -115,8 +115,8 @@ def _options(arguments: Arguments) -> RunOptions:
         user=arguments.text("user"),
         entrypoint=arguments.text("entrypoint") if "entrypoint" in arguments.given else None,
         hostname=arguments.text("hostname"),
-        network=arguments.text("network") or "bridge",
-        labels=tuple(_label(word) for word in arguments.many("label")),
+        network=arguments.text("network") or arguments.text("net") or "bridge",
+        labels=tuple(_label(word) for word in (*_label_lines(arguments), *arguments.many("label"))),
         hosts=tuple(_host(word) for word in arguments.many("add-host")),
         dns=tuple(arguments.many("dns")),
         init=arguments.on("init"),
@@ -125,13 +125,30 @@ def _options(arguments: Arguments) -> RunOptions:
         privileged=arguments.on("privileged"),
         cap_add=tuple(arguments.many("cap-add")),
         cap_drop=tuple(arguments.many("cap-drop")),
-        memory=size_in_bytes(arguments.text("memory") or "0", "--memory"),
-        cpus=float(arguments.text("cpus") or 0),
-        shm_size=size_in_bytes(arguments.text("shm-size") or "0", "--shm-size"),
         cgroup_parent=arguments.text("cgroup-parent"),
+        devices=tuple(arguments.many("device")),
+        expose=tuple(arguments.many("expose")),
+        groups=tuple(arguments.many("group-add")),
+        volumes_from=tuple(arguments.many("volumes-from")),
         stop_signal=arguments.text("stop-signal"),
         stop_timeout=arguments.number("stop-timeout") if "stop-timeout" in arguments.given else None,
+        **_limits(arguments),
     )
+
+
+def _limits(arguments: Arguments) -> dict[str, Any]:
+    """The members of RunOptions that limit what the container may use."""
+    from moldar.cli.build_options import size_in_bytes, ulimit
+
+    return {
+        "memory": size_in_bytes(arguments.text("memory") or "0", "--memory"),
+        "memory_swap": _swap(arguments.text("memory-swap")),
+        "cpus": _cpus(arguments.text("cpus")),
+        "pids": max(arguments.number("pids-limit"), 0),
+        "ulimits": tuple(ulimit(word) for word in arguments.many("ulimit")),
+        "sysctls": tuple(_setting(word, "--sysctl") for word in arguments.many("sysctl")),
+        "shm_size": size_in_bytes(arguments.text("shm-size") or "0", "--shm-size"),
+    }
 
 
 def environment_words(arguments: Arguments) -> list[str]:
@@ -147,12 +164,40 @@ def environment_words(arguments: Arguments) -> list[str]:
 
 
 def _read_env_file(path: str) -> list[str]:
+    return _lines(path, "environment")
+
+
+def _label_lines(arguments: Arguments) -> list[str]:
+    return [line for path in arguments.many("label-file") for line in _lines(path, "label")]
+
+
+def _lines(path: str, what: str) -> list[str]:
     try:
         with open(os.path.expanduser(path), encoding="utf-8") as file:
             lines = [line.strip() for line in file]
     except OSError as error:
-        raise UserMistake(f"cannot read the environment file {path}: {error.strerror}") from error
+        raise UserMistake(f"cannot read the {what} file {path}: {error.strerror}") from error
     return [line for line in lines if line and not line.startswith("#")]
+
+
+def _cpus(text: str) -> float:
+    try:
+        return float(text or 0)
+    except ValueError as error:
+        raise UserMistake(f"invalid value {text!r} for --cpus", hint="expected a number such as 1.5") from error
+
+
+def _swap(text: str) -> int:
+    from moldar.cli.build_options import size_in_bytes
+
+    return -1 if text == "-1" else size_in_bytes(text or "0", "--memory-swap")
+
+
+def _setting(word: str, flag: str) -> tuple[str, str]:
+    name, equals, value = word.partition("=")
+    if not equals:
+        raise UserMistake(f"invalid value {word!r} for {flag}", hint="expected name=value")
+    return name, value
 
 
 def _label(word: str) -> tuple[str, str]:
@@ -174,18 +219,25 @@ FLAGS = (
     Flag("cgroup-parent", "", "string", value="cgroup", help="Make the container's cgroup below this one"),
     Flag("cidfile", "", "string", value="file", help="Write the container ID to a file"),
     Flag("cpus", "", "string", help="Number of CPUs"),
+    Flag("device", "", "list", help="Add a device of the host, as /dev/fuse or /dev/sda:/dev/xvda"),
     Flag("dns", "", "list", help="Set DNS servers"),
     Flag("entrypoint", "", "string", help="Replace the image's ENTRYPOINT"),
     Flag("env", "e", "list", help="Set environment variables"),
     Flag("env-file", "", "list", help="Read a file of environment variables"),
+    Flag("expose", "", "list", help="Expose a port or a range of ports"),
+    Flag("group-add", "", "list", help="Add a group to those of the process"),
     Flag("hostname", "h", "string", help="Host name of the container"),
     Flag("init", "", "bool", help="Run an init that reaps processes"),
     Flag("interactive", "i", "bool", help="Keep stdin open"),
     Flag("label", "l", "list", help="Set labels on the container"),
+    Flag("label-file", "", "list", help="Read a file of labels"),
     Flag("memory", "m", "string", value="bytes", help="Memory limit"),
+    Flag("memory-swap", "", "string", value="bytes", help="Limit of memory and swap together; -1 for none"),
     Flag("mount", "", "list", help="Attach a file system, such as type=bind,source=a,target=/b"),
     Flag("name", "", "string", help="Name the container"),
-    Flag("network", "", "string", "bridge", help="bridge, host or none"),
+    Flag("net", "", "string", help="The same as --network"),
+    Flag("network", "", "string", help="bridge (the default), host or none"),
+    Flag("pids-limit", "", "int", help="Most processes; -1 for no limit"),
     Flag("platform", "", "string", help="Platform of the image, such as linux/arm64"),
     Flag("privileged", "", "bool", help="Give extended privileges"),
     Flag("publish", "p", "list", help="Publish a container's port to the host"),
@@ -198,10 +250,13 @@ FLAGS = (
     Flag("shm-size", "", "string", value="bytes", help="Size of /dev/shm"),
     Flag("stop-signal", "", "string", help="Signal that stops the container"),
     Flag("stop-timeout", "", "int", help="Seconds before a stop kills"),
+    Flag("sysctl", "", "list", value="map", help="Set a kernel parameter of the container's name spaces"),
     Flag("tmpfs", "", "list", help="Mount a tmpfs directory"),
     Flag("tty", "t", "bool", help="Give the process a terminal"),
+    Flag("ulimit", "", "list", help="Set a limit of the process, such as nofile=1024:2048"),
     Flag("user", "u", "string", help="User name or UID, with :group or :GID"),
     Flag("volume", "v", "list", help="Bind mount a directory, or attach a volume"),
+    Flag("volumes-from", "", "list", help="Mount the volumes of another container; :ro at its end to read only"),
     Flag("workdir", "w", "string", help="Working directory"),
 )
 COMMANDS = (
@@ -210,7 +265,11 @@ COMMANDS = (
         "[OPTIONS] IMAGE [COMMAND] [ARG...]",
         "Create and run a new container from an image",
         run,
-        (Flag("detach", "d", "bool", help="Run in the background and print the container ID"), *FLAGS),
+        (
+            Flag("detach", "d", "bool", help="Run in the background and print the container ID"),
+            Flag("sig-proxy", "", "bool", default=True, help="Pass signals on to the container"),
+            *FLAGS,
+        ),
         1,
         interspersed=False,
     ),

@@ -1,56 +1,20 @@
-"""Commands about the whole store and this host: df, prune, check, info, version."""
-
-import json
-from typing import Any
+"""Commands about the whole store and this host: prune, check, info, version."""
 
 from moldar.cli import tables
 from moldar.cli.argv import Arguments, Command, Flag
 from moldar.cli.engine import engine
+from moldar.cli.listings import name_value_filters
 from moldar.cli.questions import confirmed
 
-
-def disk_usage(arguments: Arguments) -> int:
-    from moldar.app import systems
-
-    rows = [
-        {
-            "Type": row.kind,
-            "TotalCount": str(row.total),
-            "Active": str(row.active),
-            "Size": tables.size(row.size),
-            "Reclaimable": _share(row.reclaimable, row.size),
-        }
-        for row in systems.usage(engine())
-    ]
-    headings = {
-        "Type": "TYPE",
-        "TotalCount": "TOTAL",
-        "Active": "ACTIVE",
-        "Size": "SIZE",
-        "Reclaimable": "RECLAIMABLE",
-    }
-    if template := arguments.text("format"):
-        from moldar.cli.templates import rows as render_rows
-
-        text = (
-            "\n".join(json.dumps(row) for row in rows)
-            if template == "json"
-            else render_rows(template, rows, headings)
-        )
-        print(text)
-    else:
-        print(tables.table(list(headings.values()), (list(row.values()) for row in rows)))
-    return 0
-
-
-def _share(part: int, whole: int) -> str:
-    return f"{tables.size(part)} ({100 * part // whole}%)" if whole else tables.size(part)
+DOCKERS_NAMES = frozenset({"Driver", "DockerRootDir", "DefaultRuntime", "ServerVersion", "OSType"})
+"""What `info` has under a name of its own already, so that only --format shows it."""
 
 
 def prune(arguments: Arguments) -> int:
     from moldar.app import systems
 
     everything = arguments.on("all")
+    words = arguments.many("filter")
     warning = [
         "WARNING! This will remove:",
         "  - all stopped containers",
@@ -59,11 +23,14 @@ def prune(arguments: Arguments) -> int:
         if everything
         else "  - all dangling images",
         "  - all build cache" if everything else "  - unused build cache",
+        *(["", "  Items to be pruned will be filtered with:", *(f"  - {word}" for word in words)] if words else []),
         "",
     ]
     if not arguments.on("force") and not confirmed("\n".join(warning)):
         return 0
-    pruned = systems.prune(engine(), everything=everything, volumes=arguments.on("volumes"))
+    pruned = systems.prune(
+        engine(), everything=everything, volumes=arguments.on("volumes"), filters=name_value_filters(words)
+    )
     for heading, names in pruned.sections:
         if names:
             print(heading + ":", *names, "", sep="\n")
@@ -76,7 +43,8 @@ def prune_cache(arguments: Arguments) -> int:
 
     if not arguments.on("force") and not confirmed("WARNING! This will remove the build cache."):
         return 0
-    freed = systems.prune_cache(engine(), everything=arguments.on("all"))
+    filters = name_value_filters(arguments.many("filter"))
+    freed = systems.prune_cache(engine(), everything=arguments.on("all"), filters=filters)
     print(f"Total:\t{tables.size(freed)}")
     return 0
 
@@ -100,20 +68,20 @@ def info(arguments: Arguments) -> int:
 
         print(render(template, facts))
     else:
-        print("\n".join(f"{name}: {value}" for name, value in facts.items()))
+        print("\n".join(f"{name}: {value}" for name, value in facts.items() if name not in DOCKERS_NAMES))
     return 0
 
 
 def version(arguments: Arguments) -> int:
-    from moldar import __version__
+    from moldar.app import systems
 
-    facts: dict[str, Any] = {"Version": __version__}
+    facts = systems.version()
     if template := arguments.text("format"):
         from moldar.cli.templates import render
 
-        print(render(template, {"Client": facts, **facts}))
+        print(render(template, facts))
     else:
-        print(f"moldar version {__version__}")
+        print(f"moldar version {facts['Version']}")
     return 0
 
 
@@ -122,24 +90,28 @@ FORCE = Flag("force", "f", "bool", help="Do not prompt for confirmation")
 ALL = Flag("all", "a", "bool", help="Remove all that is unused, not just what dangles")
 COMMANDS = (
     Command(
-        ("system", "df"),
-        "[OPTIONS]",
-        "Show disk usage",
-        disk_usage,
-        (FORMAT._replace(short=""), Flag("verbose", "v", "bool", help="Accepted for compatibility")),
-        0,
-        0,
-    ),
-    Command(
         ("system", "prune"),
         "[OPTIONS]",
         "Remove unused data",
         prune,
-        (ALL, FORCE, Flag("volumes", "", "bool", help="Prune anonymous volumes too")),
+        (
+            ALL,
+            Flag("filter", "", "list", value="filter", help="Filter by until=, label= or label!="),
+            FORCE,
+            Flag("volumes", "", "bool", help="Prune anonymous volumes too"),
+        ),
         0,
         0,
     ),
-    Command(("builder", "prune"), "[OPTIONS]", "Remove build cache", prune_cache, (ALL, FORCE), 0, 0),
+    Command(
+        ("builder", "prune"),
+        "[OPTIONS]",
+        "Remove build cache",
+        prune_cache,
+        (ALL, Flag("filter", "", "list", value="filter", help="Filter by until="), FORCE),
+        0,
+        0,
+    ),
     Command(
         ("system", "check"),
         "[OPTIONS]",

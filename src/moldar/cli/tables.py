@@ -26,6 +26,15 @@ def size(count: float) -> str:
     raise AssertionError("unreachable")
 
 
+def binary_size(count: float) -> str:
+    """Bytes with binary units and four significant digits, as Docker shows memory: 1.055GiB, 640KiB, 0B."""
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if count < 1024 or unit == "TiB":
+            return f"{count:.4g}{unit}"
+        count /= 1024
+    raise AssertionError("unreachable")
+
+
 def duration(seconds: float) -> str:
     """An age in words: Less than a second, 5 seconds, About a minute, 3 hours, 2 weeks."""
     seconds = int(seconds)
@@ -60,6 +69,11 @@ def ago(then: float, now: float | None = None) -> str:
     if then <= 0:
         return "N/A"
     return duration((time.time() if now is None else now) - then) + " ago"
+
+
+def local_time(seconds: float) -> str:
+    """A moment as Go prints it: 2026-01-31 10:00:00 +0000 UTC; N/A for an unknown one."""
+    return time.strftime("%Y-%m-%d %H:%M:%S %z %Z", time.localtime(seconds)) if seconds > 0 else "N/A"
 
 
 def timestamp(text: str) -> float:

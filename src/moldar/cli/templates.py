@@ -2,7 +2,7 @@
 
 Fields (`{{.Config.Env}}`), pipes, `json join lower upper title split truncate len index print println printf slice`,
 `if/else`, `range`, `with`, `eq ne not and or`, literals, `table` in front, and trim marks. Values are plain data:
-dicts, lists, strings, numbers.
+dicts, lists, strings, numbers. A field that takes arguments, such as `.Label "key"`, is a function.
 """
 
 import json
@@ -34,7 +34,7 @@ def render(template: str, data: Any) -> str:
     return _render(nodes, data, data)
 
 
-def rows(template: str, items: list[dict[str, Any]], headings: dict[str, str]) -> str:
+def rows(template: str, items: list[dict[str, Any]], headings: dict[str, Any]) -> str:
     """`--format` of a listing: a line for each item; `table` in front adds headings and columns."""
     if not template.startswith("table"):
         return "\n".join(render(template, item) for item in items)
@@ -144,7 +144,10 @@ def _pipeline(tokens: list[str], dot: Any, root: Any) -> Any:
         operands = arguments[1:] if name else arguments
         if not first:
             operands = [*operands, value]
-        value = _call(name, operands) if name else operands[0]
+        if not name and callable(operands[0]):
+            value = operands[0](*operands[1:])
+        else:
+            value = _call(name, operands) if name else operands[0]
         first = False
     return value
 
@@ -225,7 +228,7 @@ def _call(name: str, operands: list[Any]) -> Any:
 
 def _functions() -> dict[str, Callable[..., Any]]:
     return {
-        "json": lambda value: json.dumps(value, ensure_ascii=False, separators=(",", ":")),
+        "json": lambda value: json.dumps(_data(value), ensure_ascii=False, separators=(",", ":")),
         "join": lambda values, separator: separator.join(map(_text, values)),
         "split": lambda text, separator: text.split(separator),
         "lower": lambda text: _text(text).lower(),
@@ -245,6 +248,13 @@ def _functions() -> dict[str, Callable[..., Any]]:
         "and": lambda *values: next((value for value in values if not value), values[-1]),
         "or": lambda *values: next((value for value in values if value), values[-1]),
     }
+
+
+def _data(value: Any) -> Any:
+    """A value without the fields that are functions."""
+    if isinstance(value, dict):
+        return {name: member for name, member in value.items() if not callable(member)}
+    return value
 
 
 def _index(value: Any, *keys: Any) -> Any:

@@ -22,7 +22,10 @@ class ContainerMount(NamedTuple):
 
 
 class Definition(NamedTuple):
-    """Everything that starting the container needs. `args` is the whole argv; times in seconds, sizes in bytes."""
+    """Everything that starting the container needs. `args` is the whole argv; times in seconds, sizes in bytes.
+
+    `entrypoint` is the first part of `args`, as far as that is not the command.
+    """
 
     id: str
     image: str
@@ -64,6 +67,7 @@ class Definition(NamedTuple):
     stop_timeout: int
     healthcheck: tuple[str, ...]
     cgroup_parent: str = ""
+    entrypoint: tuple[str, ...] = ()
 
 
 _NESTED = {"ports": PortMapping, "mounts": ContainerMount}
@@ -83,7 +87,7 @@ def decode_definition(text: str) -> Definition:
         members: dict[str, Any] = {}
         for name in Definition._fields:
             if name not in document and name in Definition._field_defaults:
-                continue  # written by a version that did not know it
+                continue  # a record of an older version
             value = document[name]
             if name in _NESTED:
                 value = tuple(_NESTED[name](**item) for item in value)

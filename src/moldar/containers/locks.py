@@ -21,12 +21,15 @@ def creating(path: str) -> Iterator[None]:
 
 
 @contextmanager
-def alone(path: str) -> Iterator[bool]:
-    """Keep creators out meanwhile; False when one is at work, and then nothing is held."""
+def alone(path: str, *, wait: bool = False) -> Iterator[bool]:
+    """Keep creators out meanwhile; False when one is at work, and then nothing is held.
+
+    With `wait` it is waited for.
+    """
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             yield False
         else:

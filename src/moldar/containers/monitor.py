@@ -24,8 +24,9 @@ from moldar.containers.definition import Definition, decode_definition
 from moldar.containers.discarding import discard
 from moldar.containers.logs import LogWriter
 from moldar.containers.relay import Relay
+from moldar.containers.roots import LOCK
 from moldar.containers.starting import Started, prepare
-from moldar.containers.status import ProcessName, Status, write_status
+from moldar.containers.status import ProcessName, Status, read_status, write_status
 from moldar.errors import MoldarError, UserMistake
 from moldar.image.ownership import ownership
 from moldar.sandbox.choosing import choose_runtime, choose_snapshots
@@ -40,7 +41,6 @@ from moldar.store.layers import LayerTable
 
 DEFINITION = "definition.json"
 STOP_REQUEST = "stop-requested"
-LOCK = "monitor.lock"
 _SUBREAPER = 36
 _FIRST_DELAY, _LONGEST_DELAY, _STEADY_SECONDS = 0.1, 60.0, 10.0
 _CANNOT_RUN = 125
@@ -62,8 +62,7 @@ class Monitor:
         self._home = home
         self._directory = f"{home.containers}/{identity}"
         self._ready = ready
-        with open(f"{self._directory}/{DEFINITION}") as file:
-            self._definition: Definition = decode_definition(file.read())
+        self._definition = self._read_definition()
         database = Database(home)
         self._records = ContainerTable(database)
         self._snapshots: Snapshots = choose_snapshots(home.snapshots, LayerTable(database), self._definition.driver)
@@ -147,7 +146,13 @@ class Monitor:
         status = before if before == "created" else "exited"
         self._record(exit_code=code, error=error.message, status=status, process=ProcessName(), ports=())
 
+    def _read_definition(self) -> Definition:
+        """Again before each start and restart, because `update` may have changed it."""
+        with open(f"{self._directory}/{DEFINITION}") as file:
+            return decode_definition(file.read())
+
     def _wants_restart(self, restarts: int) -> bool:
+        self._definition = self._read_definition()
         policy, most = self._definition.restart, self._definition.restart_most
         if policy == "no" or self._stop_requested():
             return False
@@ -219,7 +224,10 @@ def main(arguments: list[str]) -> None:
 
 
 def _hold_lock(directory: str) -> int:
-    """The lock that says that this container has a monitor; kept open until we end."""
+    """The lock that says that this container has a monitor; kept open until we end.
+
+    Without another monitor it is somebody who looks at the container's files, and we wait for as long as that takes.
+    """
     lock = os.open(f"{directory}/{LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     deadline = time.monotonic() + _LOCK_SECONDS
     while True:
@@ -227,7 +235,7 @@ def _hold_lock(directory: str) -> int:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return lock
         except BlockingIOError:
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline and read_status(directory).monitor.alive:
                 raise AlreadyRunning from None
             time.sleep(0.02)
 

@@ -14,6 +14,7 @@ class RunOptions(NamedTuple):
 
     None and empty mean what the image says. Sizes in bytes, `cpus` in processors, times in seconds. `env` are
     complete words (NAME=value), `labels` pairs. `ulimits` are (name, soft, hard), `hosts` (name, address).
+    `volumes_from` are containers, with `:ro` at the end where their volumes are only to be read.
     """
 
     command: tuple[str, ...] = ()
@@ -56,6 +57,7 @@ class RunOptions(NamedTuple):
     stop_signal: str = ""
     stop_timeout: int | None = None
     cgroup_parent: str = ""
+    volumes_from: tuple[str, ...] = ()
 
 
 class MountWord(NamedTuple):

@@ -74,6 +74,7 @@ def define(
         stop_timeout=DEFAULT_STOP_TIMEOUT if options.stop_timeout is None else options.stop_timeout,
         cgroup_parent=options.cgroup_parent,
         healthcheck=config.healthcheck.test if config.healthcheck else (),
+        entrypoint=_entrypoint(config, options),
     )
 
 
@@ -104,9 +105,14 @@ def merge_environment(*parts: Iterable[str]) -> tuple[str, ...]:
 
 def _args(config: ContainerConfig, options: RunOptions) -> tuple[str, ...]:
     """Docker's rule: an --entrypoint drops the image's CMD; an empty one drops the image's ENTRYPOINT too."""
+    command = options.command if options.entrypoint is not None else options.command or config.cmd or ()
+    return (*_entrypoint(config, options), *command)
+
+
+def _entrypoint(config: ContainerConfig, options: RunOptions) -> tuple[str, ...]:
     if options.entrypoint is None:
-        return (*(config.entrypoint or ()), *(options.command or config.cmd or ()))
-    return (*((options.entrypoint,) if options.entrypoint else ()), *options.command)
+        return config.entrypoint or ()
+    return (options.entrypoint,) if options.entrypoint else ()
 
 
 def _environment(config: ContainerConfig, options: RunOptions, hostname: str) -> tuple[str, ...]:

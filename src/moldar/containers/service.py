@@ -6,11 +6,12 @@ import signal
 import socket
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, Protocol
 
 from moldar.containers import wire
 from moldar.containers.attaching import Attachment, MonitorLost
+from moldar.containers.changes import without_mount_points
 from moldar.containers.definition import Definition, decode_definition, encode_definition
 from moldar.containers.discarding import discard
 from moldar.containers.launching import launch
@@ -18,10 +19,12 @@ from moldar.containers.locks import alone, creating
 from moldar.containers.logs import FILE as LOG_FILE
 from moldar.containers.logs import LogLine, read_logs
 from moldar.containers.naming import check_name, new_id, new_name
-from moldar.containers.options import RunOptions
+from moldar.containers.options import RunOptions, parse_mount, parse_volume
+from moldar.containers.pausing import unpause
 from moldar.containers.planning import define, merge_environment, signal_number
+from moldar.containers.roots import open_root
 from moldar.containers.status import LOST, ProcessName, Status, read_status, write_status
-from moldar.containers.views import ContainerView, inspection, matches, port_lines
+from moldar.containers.views import ContainerView, inspection, matches, port_lines, prunable
 from moldar.containers.volumes import open_volume, populate
 from moldar.errors import CorruptData, HostTrouble, UserMistake
 from moldar.image.config import ImageConfig
@@ -29,7 +32,7 @@ from moldar.image.model import Digest
 from moldar.sandbox.confinement import capabilities
 from moldar.sandbox.network import stop_helper
 from moldar.sandbox.runtime import Runtime, Streams
-from moldar.sandbox.snapshots import Snapshots
+from moldar.sandbox.snapshots import Change, Snapshots
 from moldar.sandbox.spec import ProcessSpec
 from moldar.sandbox.unpacked import Stack
 from moldar.sandbox.users import resolve_user
@@ -68,12 +71,21 @@ class NotRunning(UserMistake):
         super().__init__(f"container {name} is not running", hint=f"start it with `moldar start {name}`")
 
 
+class IsPaused(UserMistake):
+    """The container would have to go on for this."""
+
+    def __init__(self, name: str, what: str) -> None:
+        super().__init__(
+            f"container {name} is paused, unpause it before you {what} it", hint=f"`moldar unpause {name}`"
+        )
+
+
 class StillRunning(UserMistake):
     """The container would have to be stopped for this."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, state: str = "running") -> None:
         super().__init__(
-            f'cannot remove container "/{name}": container is running', hint="stop it first, or remove it with -f"
+            f'cannot remove container "/{name}": container is {state}', hint="stop it first, or remove it with -f"
         )
 
 
@@ -105,6 +117,7 @@ class Containers:
         identity = new_id()
         name = check_name(options.name) if options.name else ""
         snapshots = self._machinery.snapshots
+        options = options._replace(volumes=(*options.volumes, *self._inherited(options)))
         definition = define(
             identity, image, config.config, options, driver=snapshots.name, volumes=self._home.volumes
         )
@@ -123,6 +136,20 @@ class Containers:
                 discard(self._home, definition, snapshots, self._records)
                 raise
         return identity
+
+    def _inherited(self, options: RunOptions) -> list[str]:
+        """The words for the volumes of other containers, without those for whose target there is another one."""
+        given = [*map(parse_volume, options.volumes), *map(parse_mount, options.mounts)]
+        targets = {os.path.normpath(word.target) for word in given}
+        words = []
+        for text in options.volumes_from:
+            name, _, mode = text.partition(":")
+            for mount in decode_definition(self._records.find(name).state).mounts:
+                if mount.kind != "tmpfs" and mount.target not in targets:
+                    targets.add(mount.target)
+                    source = mount.name or mount.source
+                    words.append(f"{source}:{mount.target}{':ro' if mount.readonly or mode == 'ro' else ''}")
+        return words
 
     def sweep(self) -> list[str]:
         """Delete what killed creations left: containers without a record; their IDs. Later, if one is being made."""
@@ -150,6 +177,8 @@ class Containers:
         """
         row = self._records.find(name)
         status = self._status(row)
+        if status.paused:
+            raise UserMistake("cannot start a paused container, try unpause instead")
         if status.running:
             return Started(row.id, (), self.attach(name) if attached else None)
         self._tidy(row, status)
@@ -171,6 +200,8 @@ class Containers:
     def attach(self, name: str) -> Attachment:
         """Be shown the output of a running container from now on, and give it input. NotRunning."""
         row = self._records.find(name)
+        if self._status(row).paused:
+            raise IsPaused(name, "attach to")
         attachment = self._connect(row)
         if attachment is None:
             raise NotRunning(name)
@@ -207,6 +238,8 @@ class Containers:
         status = self._status(row)
         if not status.running:
             raise NotRunning(name)
+        if status.paused:
+            raise IsPaused(name, "exec into")
         definition = decode_definition(row.state)
         root = f"/proc/{status.process.pid}/root"
         account = resolve_user(root, user or definition.user, definition.groups)
@@ -226,13 +259,18 @@ class Containers:
             row.id, process, streams, work=work, root=root, allowed=allowed, detach=detach
         )
 
-    def stop(self, name: str, timeout: int | None = None) -> None:
-        """Send the stop signal, and SIGKILL after `timeout` seconds (below 0: never). It may have ended."""
+    def stop(self, name: str, timeout: int | None = None, signal_name: str = "") -> None:
+        """Send the stop signal, and SIGKILL after `timeout` seconds (below 0: never). It may have ended or be paused.
+
+        `signal_name` replaces the container's own stop signal.
+        """
         row = self._records.find(name)
         definition = decode_definition(row.state)
+        number = signal_number(signal_name or definition.stop_signal)
         seconds = definition.stop_timeout if timeout is None else timeout
         status = self._request_stop(row)
-        self._signal(status, signal_number(definition.stop_signal))
+        self._signal(status, number)
+        self._wake(row, status)
         deadline = time.monotonic() + seconds if seconds >= 0 else float("inf")
         while status.process.alive and time.monotonic() < deadline:
             time.sleep(_PATIENCE)
@@ -247,12 +285,14 @@ class Containers:
             raise NotRunning(name)
         if number != signal.SIGKILL:
             self._signal(status, number)
+            if number == signal_number(decode_definition(row.state).stop_signal):
+                self._wake(row, status)
             return
         self._finish(row, self._request_stop(row))
 
-    def restart(self, name: str, timeout: int | None = None) -> Started:
+    def restart(self, name: str, timeout: int | None = None, signal_name: str = "") -> Started:
         """Stop the container if it runs, and start it."""
-        self.stop(name, timeout)
+        self.stop(name, timeout, signal_name)
         return self.start(name)
 
     def remove(self, name: str, *, force: bool = False, volumes: bool = False) -> None:
@@ -261,7 +301,7 @@ class Containers:
         status = self._status(row)
         if status.status in ("running", "restarting"):
             if not force:
-                raise StillRunning(row.name)
+                raise StillRunning(row.name, status.state)
             status = self._request_stop(row)
             self._finish(row, status)
         self._await_monitor(status)
@@ -287,7 +327,10 @@ class Containers:
 
     def list(self, *, everything: bool = False, filters: Iterable[tuple[str, str]] = ()) -> list[ContainerView]:
         """The running containers, or all; the newest first."""
-        filters = tuple(filters)
+        filters = tuple(
+            (key, str(self.view(value).definition.created) if key in ("before", "since") else value)
+            for key, value in filters
+        )
         everything = everything or any(name in ("status", "exited") for name, _ in filters)
         views = map(self._view, self._records.all())
         shown = [view for view in views if everything or view.status.status in ("running", "restarting")]
@@ -302,19 +345,37 @@ class Containers:
         view = self.view(name)
         return inspection(view, f"{self._directory(view.id)}/{LOG_FILE}")
 
+    @contextmanager
+    def root(self, name: str, *, mounts: bool = True) -> Iterator[int]:
+        """A descriptor of the container's root file system, with `mounts` its volumes and bind mounts in it."""
+        row = self._records.find(name)
+        definition = decode_definition(row.state)
+        with open_root(self._directory(row.id), definition, self._machinery.snapshots, mounts=mounts) as root:
+            yield root
+
+    @contextmanager
+    def changes(self, name: str, stack: Stack) -> Iterator[tuple[Iterator[Change], str]]:
+        """What the container changed over its image, as a layer's entries, and the image's root to compare with."""
+        identity = self._records.find(name).id
+        snapshots = self._machinery.snapshots
+        with snapshots.mount(stack) as lower:
+            yield without_mount_points(snapshots.rootfs_changes(identity, stack), lower), lower
+
     def ports(self, name: str) -> tuple[tuple[str, str], ...]:
         """Pairs of container port (5000/tcp) and host address (127.0.0.1:5000)."""
         return port_lines(self.view(name))
 
-    def prune(self) -> Pruned:
-        """Remove all containers that do not run."""
+    def prune(self, filters: Iterable[tuple[str, str]] = ()) -> Pruned:
+        """Remove all containers that do not run and pass the filters until, label and label!; their volumes stay."""
+        filters = tuple(filters)
         self.sweep()
         removed, freed = [], 0
         for row in self._records.all():
-            if self._status(row).status in ("created", "exited"):
+            view = self._view(row)
+            if view.status.status in ("created", "exited") and prunable(view, filters):
                 freed += self._size(row)
                 with suppress(StillRunning):
-                    self.remove(row.id, volumes=True)
+                    self.remove(row.id)
                     removed.append(row.id)
         return Pruned(tuple(removed), freed)
 
@@ -344,15 +405,15 @@ class Containers:
         self._records.add(row)
 
     def _make_volumes(self, definition: Definition, stack: Stack, snapshots: Snapshots) -> None:
-        fresh = []
+        empty = []
         for mount in definition.mounts:
             if mount.kind == "volume":
-                volume = open_volume(self._home.volumes, mount.name)
-                if volume.fresh:
-                    fresh.append((volume, mount.target))
-        if fresh:
+                volume = open_volume(self._home.volumes, mount.name, anonymous=mount.anonymous)
+                if not os.listdir(volume.path):
+                    empty.append((volume, mount.target))
+        if empty:
             with snapshots.mount(stack) as root:
-                for volume, target in fresh:
+                for volume, target in empty:
                     populate(volume, root, target)
 
     def _connect(self, row: ContainerRow) -> Attachment | None:
@@ -381,9 +442,19 @@ class Containers:
                 finally:
                     os.close(process)
 
+    def _wake(self, row: ContainerRow, status: Status) -> None:
+        """Let a paused container go on, so that it gets the signal that was sent to it."""
+        if status.paused:
+            try:
+                unpause(self._directory(row.id), row.id, status.process)
+            except HostTrouble:  # its cgroup goes with it
+                if status.process.alive:
+                    raise
+
     def _finish(self, row: ContainerRow, status: Status) -> None:
         """Kill what still runs, and wait until the container has ended and its end is recorded."""
         self._signal(status, signal.SIGKILL)
+        self._wake(row, status)
         deadline = time.monotonic() + _KILL_SECONDS
         while time.monotonic() < deadline:
             now = self._status(row)
@@ -403,6 +474,8 @@ class Containers:
     def _tidy(self, row: ContainerRow, status: Status) -> None:
         """Put away what a killed monitor left: network helper, runtime's records, mounts."""
         if status.monitor.alive or not status.monitor.pid or status.process.alive:
+            return
+        if not os.path.isdir(self._directory(row.id)):  # the monitor of a --rm container has removed it
             return
         if status.helper.alive:
             stop_helper(status.helper.pid)

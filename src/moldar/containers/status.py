@@ -12,6 +12,8 @@ from moldar.errors import CorruptData
 from moldar.sandbox.ports import PortMapping
 
 FILE = "status.json"
+PAUSED = "paused"
+"""The file that names the process of a container that is paused; `pausing` writes it."""
 LOST = 255
 """The exit code of a container whose monitor was killed, so that nobody saw how it ended."""
 
@@ -39,7 +41,7 @@ class Status(NamedTuple):
     """The state of a container. `status`: created, running, exited (and restarting between two tries).
 
     Times in seconds since the epoch, 0 for never. `requested` says that a person stopped it. `ports` are those
-    published now, with the host ports that were chosen.
+    published now, with the host ports that were chosen. `paused` is never recorded here, but found when it is read.
     """
 
     status: str = "created"
@@ -55,24 +57,46 @@ class Status(NamedTuple):
     address: str = ""
     gateway: str = ""
     ports: tuple[PortMapping, ...] = ()
+    paused: bool = False
 
     @property
     def running(self) -> bool:
+        """Whether it has a process, paused or not."""
         return self.status == "running"
+
+    @property
+    def state(self) -> str:
+        """The status in Docker's words, which know of paused containers too."""
+        return "paused" if self.paused else self.status
 
 
 def read_status(directory: str) -> Status:
     """The recorded state, corrected by what is true: a container whose processes are gone has exited."""
+    status = _recorded(directory)
+    while status.status in ("running", "restarting") and not status.process.alive and not status.monitor.alive:
+        again = _recorded(directory)  # the monitor may have recorded the end and gone since the record was read
+        if again == status:
+            return status._replace(status="exited", exit_code=LOST, error="its monitor was killed", ports=())
+        status = again
+    return status._replace(paused=status.running and _is_paused(directory, status.process))
+
+
+def _recorded(directory: str) -> Status:
     try:
         with open(f"{directory}/{FILE}") as file:
-            status = _decode(json.load(file))
+            return _decode(json.load(file))
     except FileNotFoundError:
         return Status()
     except ValueError as error:
         raise CorruptData(f"malformed {directory}/{FILE}: {error}") from error
-    if status.status in ("running", "restarting") and not status.process.alive and not status.monitor.alive:
-        return status._replace(status="exited", exit_code=LOST, error="its monitor was killed", ports=())
-    return status
+
+
+def _is_paused(directory: str, process: ProcessName) -> bool:
+    try:
+        with open(f"{directory}/{PAUSED}") as file:
+            return ProcessName(**json.load(file)["process"]) == process
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def write_status(directory: str, status: Status) -> None:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from moldar.containers.definition import Definition
+from moldar.containers.logs import moment
 from moldar.containers.status import Status
 from moldar.errors import UserMistake
 from moldar.sandbox.ports import PortMapping
@@ -41,7 +42,7 @@ def status_text(view: ContainerView, now: float | None = None) -> str:
     now = time.time() if now is None else now
     status = view.status
     if status.status == "running":
-        return f"Up {duration(now - status.started)}"
+        return f"Up {duration(now - status.started)}{' (Paused)' if status.paused else ''}"
     if status.status == "restarting":
         return f"Restarting ({status.exit_code}) {duration(now - status.finished)} ago"
     if status.status == "exited":
@@ -90,6 +91,20 @@ def matches(view: ContainerView, filters: Iterable[tuple[str, str]]) -> bool:
     return all(any(_passes(view, name, value) for value in values) for name, values in wanted.items())
 
 
+def prunable(view: ContainerView, filters: Iterable[tuple[str, str]]) -> bool:
+    """Whether all these filters let a prune take the container. UserMistake for unknown ones."""
+    for name, value in filters:
+        if name == "until":
+            passes = moment(str(view.definition.created)) < moment(value)
+        elif name in ("label", "label!"):
+            passes = _passes(view, "label", value) == (name == "label")
+        else:
+            raise UserMistake(f"invalid filter '{name}'", hint="use until, label or label!")
+        if not passes:
+            return False
+    return True
+
+
 def inspection(view: ContainerView, log_path: str) -> dict[str, Any]:
     """The document of `inspect`, with Docker's names."""
     definition, status = view.definition, view.status
@@ -112,6 +127,7 @@ def inspection(view: ContainerView, log_path: str) -> dict[str, Any]:
             "IPAddress": status.address,
             "Gateway": status.gateway,
             "Ports": _bindings(status.ports, definition.exposed),
+            "Networks": {definition.network: _network(status)},
         },
     }
 
@@ -130,7 +146,7 @@ def _passes(view: ContainerView, name: str, value: str) -> bool:
     if name == "name":
         return value.removeprefix("/") in view.name
     if name == "status":
-        return status.status == value
+        return status.state == value
     if name == "exited":
         return status.status == "exited" and str(status.exit_code) == value
     if name == "label":
@@ -145,13 +161,15 @@ def _passes(view: ContainerView, name: str, value: str) -> bool:
         return definition.network == value
     if name == "volume":
         return any(value in (mount.name, mount.target) for mount in definition.mounts)
+    if name in ("before", "since"):  # `Containers.list` has put the other container's time in the place of its name
+        return definition.created < float(value) if name == "before" else definition.created > float(value)
     if name in ("publish", "expose"):
         return any(
             value.partition("/")[0] in (str(port.container_port), str(port.host_port)) for port in status.ports
         )
     raise UserMistake(
         f"invalid filter {name!r}",
-        hint="use id, name, status, exited, label, ancestor, network, volume, publish or expose",
+        hint="use id, name, status, exited, label, ancestor, before, since, network, volume, publish or expose",
     )
 
 
@@ -166,9 +184,9 @@ def _with_protocol(text: str) -> str:
 
 def _state(status: Status) -> dict[str, Any]:
     return {
-        "Status": status.status,
+        "Status": status.state,
         "Running": status.running,
-        "Paused": False,
+        "Paused": status.paused,
         "Restarting": status.status == "restarting",
         "OOMKilled": False,
         "Dead": False,
@@ -180,10 +198,14 @@ def _state(status: Status) -> dict[str, Any]:
     }
 
 
+def _network(status: Status) -> dict[str, Any]:
+    return {"IPAddress": status.address, "Gateway": status.gateway}
+
+
 def _host_config(definition: Definition) -> dict[str, Any]:
-    binds = [mount for mount in definition.mounts if mount.kind == "bind"]
+    binds = [mount for mount in definition.mounts if mount.kind != "tmpfs" and not mount.anonymous]
     return {
-        "Binds": [f"{mount.source}:{mount.target}{':ro' if mount.readonly else ''}" for mount in binds],
+        "Binds": [f"{mount.name or mount.source}:{mount.target}{':ro' if mount.readonly else ''}" for mount in binds],
         "NetworkMode": definition.network,
         "CgroupParent": definition.cgroup_parent,
         "PortBindings": _bindings(definition.ports, ()),
@@ -199,6 +221,7 @@ def _host_config(definition: Definition) -> dict[str, Any]:
         "Memory": definition.memory,
         "MemorySwap": definition.memory_swap,
         "NanoCpus": int(definition.cpus * 10**9),
+        "PidsLimit": definition.pids or None,
         "Init": definition.init,
     }
 
@@ -210,10 +233,12 @@ def _config(definition: Definition) -> dict[str, Any]:
         "Tty": definition.tty,
         "OpenStdin": definition.interactive,
         "Env": list(definition.env),
-        "Cmd": list(definition.args),
+        "Cmd": list(definition.args[len(definition.entrypoint) :]),
+        "Entrypoint": list(definition.entrypoint) or None,
         "Image": definition.image_name,
         "WorkingDir": definition.cwd,
         "Labels": dict(definition.labels),
+        "Volumes": {mount.target: {} for mount in definition.mounts if mount.anonymous} or None,
         "ExposedPorts": {_with_protocol(port): {} for port in definition.exposed},
         "StopSignal": definition.stop_signal,
         "StopTimeout": definition.stop_timeout,
@@ -229,7 +254,10 @@ def _mount(mount: dict[str, Any]) -> dict[str, Any]:
         "Name": mount["name"],
         "Source": mount["source"],
         "Destination": mount["target"],
+        "Driver": "local" if mount["kind"] == "volume" else "",
+        "Mode": "ro" if mount["readonly"] else "",
         "RW": not mount["readonly"],
+        "Propagation": "rprivate" if mount["kind"] == "bind" else "",
     }
 
 

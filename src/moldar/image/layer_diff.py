@@ -13,7 +13,7 @@ from moldar.image.layer_entry import OPAQUE_MARKS, OPAQUE_WHITEOUT, OVERLAY_XATT
 from moldar.image.layer_write import Opener
 
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe put there meanwhile must not hold us
 _OPAQUE = tuple(OPAQUE_MARKS.values())
 _DEPENDENT = (".redirect", ".metacopy")
 _HOST_ONLY = frozenset({"security.selinux", "security.ima", "security.evm", "system.nfs4_acl"})
@@ -112,6 +112,8 @@ def _file(parent: int, prefix: str, name: str, links: dict[tuple[int, int], str]
     held = [descriptor]
     try:
         status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise HostTrouble(f"{path!r} was replaced while it was read")
         mode, uid, gid, seconds = status.st_mode & 0o7777, status.st_uid, status.st_gid, status.st_mtime_ns // 10**9
         if status.st_nlink > 1:
             first = links.setdefault((status.st_dev, status.st_ino), path)

@@ -33,6 +33,8 @@ from moldar.sandbox.workdirs import (
 
 _FICLONE = 0x40049409
 _CHUNK = 1 << 26
+_STAMP = "stamp"
+"""The file beside a container's root that holds when it was copied: a change time in nanoseconds."""
 
 
 class CopyingSnapshots(UnpackedTrees):
@@ -73,15 +75,29 @@ class CopyingSnapshots(UnpackedTrees):
         directory = f"{self.base}/roots/{name}"
         os.mkdir(directory, 0o700)
         copy_tree(self.directories(stack)[0], f"{directory}/root")
+        stamp = _later_than_all_so_far(directory)
+        with open(f"{directory}/{_STAMP}", "w") as file:
+            file.write(str(stamp))
 
     def mount_rootfs(self, name: str) -> str:
         return f"{self.base}/roots/{name}/root"
+
+    def rootfs_mounted(self, name: str) -> bool:
+        return os.path.isdir(self.mount_rootfs(name))
 
     def unmount_rootfs(self, name: str) -> None:
         return
 
     def rootfs_upper(self, name: str) -> str:
         return self.mount_rootfs(name)
+
+    def rootfs_changes(self, name: str, stack: Stack) -> Iterator[Change]:
+        try:
+            with open(f"{self.base}/roots/{name}/{_STAMP}") as file:
+                stamp = int(file.read())
+        except FileNotFoundError:  # made before there were stamps: everything counts as changed
+            stamp = 0
+        return _changes(self.directories(stack)[0], self.mount_rootfs(name), stamp)
 
     def remove_rootfs(self, name: str) -> None:
         clear(f"{self.base}/roots/{name}")
@@ -153,8 +169,13 @@ class CopyingWorkspace:
 def copy_tree(source: str, target: str) -> None:
     """Copy a directory tree with owners, modes, times, extended attributes and hard links. `target` must be new."""
     os.mkdir(target, 0o700)
-    _copy_members(source, target, {})
+    copy_members(source, target)
     copy_attributes(source, target)
+
+
+def copy_members(source: str, target: str) -> None:
+    """Copy what is in the directory `source` to the directory `target`, which has nothing of that name."""
+    _copy_members(source, target, {})
 
 
 def _copy_members(source: str, target: str, links: dict[int, str]) -> None:

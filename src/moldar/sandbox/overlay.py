@@ -109,17 +109,26 @@ class OverlaySnapshots(UnpackedLayers):
         directory = f"{self.base}/roots/{name}"
         root = f"{directory}/root"
         if not os.path.ismount(root):
-            with open(f"{directory}/lowers") as file:
-                names = file.read().splitlines()
-            lowers = tuple(f"{self.base}/{'' if name == 'empty' else 'layers/'}{name}" for name in names)
-            self.mount_layers(lowers, root, directory)
+            self.mount_layers(self._rootfs_lowers(name), root, directory)
         return root
+
+    def rootfs_mounted(self, name: str) -> bool:
+        return os.path.ismount(f"{self.base}/roots/{name}/root")
 
     def unmount_rootfs(self, name: str) -> None:
         release(f"{self.base}/roots/{name}/root")
 
     def rootfs_upper(self, name: str) -> str:
         return f"{self.base}/roots/{name}/upper"
+
+    def rootfs_changes(self, name: str, stack: Stack) -> Iterator[Change]:
+        upper = self.rootfs_upper(name)
+        return without_unchanged(diff_entries(upper), upper, self._rootfs_lowers(name))
+
+    def _rootfs_lowers(self, name: str) -> tuple[str, ...]:
+        with open(f"{self.base}/roots/{name}/lowers") as file:
+            names = file.read().splitlines()
+        return tuple(f"{self.base}/{'' if name == 'empty' else 'layers/'}{name}" for name in names)
 
     def remove_rootfs(self, name: str) -> None:
         clear(f"{self.base}/roots/{name}")

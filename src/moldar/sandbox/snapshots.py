@@ -117,12 +117,23 @@ class Snapshots(Unpacked, Protocol):
         """Mount a container's root file system if it is not mounted, and give its path."""
         ...
 
+    def rootfs_mounted(self, name: str) -> bool:
+        """Whether the files of a container's root file system can be seen in this mount name space."""
+        ...
+
     def unmount_rootfs(self, name: str) -> None:
         """Unmount it; what is not mounted or not there is fine."""
         ...
 
     def rootfs_upper(self, name: str) -> str:
         """Where the container's changes are kept."""
+        ...
+
+    def rootfs_changes(self, name: str, stack: Stack) -> Iterator[Change]:
+        """What a container changed in its root file system over `stack`, as `Workspace.changes` gives it.
+
+        The container may run. Anything that it does meanwhile may be there or not.
+        """
         ...
 
     def remove_rootfs(self, name: str) -> None:

@@ -39,12 +39,13 @@ _LONGEST_BUILD = 86400
 class Policy(NamedTuple):
     """What counts as fresh. `cache_age` in seconds and `cache_bytes` limit the build cache; None means no limit.
 
-    `images`: none, dangling (those without a name) or unused (those without a container).
+    `images`: none, dangling (those without a name) or unused (those without a container); `spared` ones stay.
     """
 
     cache_age: float | None = None
     cache_bytes: int | None = None
     images: str = "none"
+    spared: frozenset[str] = frozenset()
 
 
 class Collected(NamedTuple):
@@ -153,7 +154,7 @@ class Collector:
         if policy.images == "none":
             return []
         used = {row[0] for row in self._database.rows("SELECT image FROM containers")}
-        used |= self._leased("image", leases)
+        used |= self._leased("image", leases) | policy.spared
         if policy.images == "dangling":
             used |= {tag.image for tag in self._images.tags()}
         candidates = [image for image in self._images.all() if image.id not in used]
