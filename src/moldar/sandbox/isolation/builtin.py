@@ -15,6 +15,7 @@ from moldar.sandbox.isolation.interpreters import reported, start_interpreter
 from moldar.sandbox.isolation.planning import process_plan, root_plan
 from moldar.sandbox.isolation.plans import Plan, ProcessPlan, RootPlan
 from moldar.sandbox.isolation.records import Kept, Record
+from moldar.sandbox.one_id import as_root
 from moldar.sandbox.programs import NOT_FOUND, why_not_started
 from moldar.sandbox.runtime import Canceller, CannotStart, ContainerState, RuntimeTrouble, Streams
 from moldar.sandbox.spawning import wait
@@ -131,6 +132,8 @@ class BuiltinRuntime:
         suspicion = why_not_started(root, process) if root else None
         if suspicion:
             raise _explained((suspicion[0], suspicion[1]), suspicion)
+        if self.features.one_id:
+            process = as_root(process)
         record = self._record(identity)
         pid, started_at = record.process()
         if not pid:
