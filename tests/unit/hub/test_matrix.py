@@ -12,6 +12,7 @@ from moldar.hub.api.routes import RegistryApi
 from moldar.hub.authentication import Authenticator
 from moldar.hub.rest.routes import RestApi
 from moldar.hub.services import Hub
+from moldar.hub.web.pages import Pages
 from moldar.hub.web.routes import web_routes
 from moldar.remote.wire import RouteKind
 
@@ -190,7 +191,7 @@ def test_every_route_is_in_the_matrix(hub: Hub) -> None:
     assert set(API) | API_ELSEWHERE == RestApi(hub, authenticator).routes()
     listed = {(entry.method, entry.route) for entry in PAGES}
     there: set[tuple[str, str]] = set()
-    for route in web_routes(hub, authenticator):
+    for route in web_routes(Pages(hub), authenticator):
         assert isinstance(route, Route)
         there |= {(method, route.path) for method in route.methods or () if method != "HEAD"}
     assert there - listed == set(), "routes without a line in the matrix"
