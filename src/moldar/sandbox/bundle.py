@@ -81,7 +81,7 @@ def configuration(directory: str, spec: SandboxSpec, identity: str, features: Fe
         parent = os.path.normpath(f"/{spec.cgroup_parent or 'moldar'}").lstrip("/")
         linux["cgroupsPath"] = os.path.join("/", parent, identity)
         linux["resources"] = _resources(spec)
-    if devices := [_device(device) for device in _devices(spec)]:
+    if devices := [_device(device) for device in _devices(spec, features)]:
         linux["devices"] = devices
     if spec.sysctls:
         linux["sysctl"] = dict(spec.sysctls)
@@ -93,7 +93,12 @@ def configuration(directory: str, spec: SandboxSpec, identity: str, features: Fe
         "ociVersion": "1.0.2",
         "process": _with_limits(process_document(spec.process, _capabilities(spec)), spec.limits),
         "root": {"path": spec.root, "readonly": spec.readonly},
-        "mounts": [*_system_mounts(spec, features), *_etc_mounts(directory, spec), *_own_mounts(spec)],
+        "mounts": [
+            *_system_mounts(spec, features),
+            *_etc_mounts(directory, spec),
+            *_own_mounts(spec),
+            *_device_mounts(spec, features),
+        ],
         "linux": linux,
     }
     if spec.hostname:
@@ -223,10 +228,11 @@ def _limited(resources: Resources) -> dict[str, Any]:
     return document
 
 
-def _devices(spec: SandboxSpec) -> tuple[Device, ...]:
+def _devices(spec: SandboxSpec, features: Features) -> tuple[Device, ...]:
     """The nodes to make in /dev; a privileged sandbox gets all of the host's top ones."""
+    own = () if features.in_namespace else spec.devices
     if not spec.privileged:
-        return spec.devices
+        return own
     usual = {"null", "zero", "full", "random", "urandom", "tty", "ptmx", "console"}  # made by every runtime
     found = []
     with os.scandir("/dev") as entries:
@@ -234,7 +240,19 @@ def _devices(spec: SandboxSpec) -> tuple[Device, ...]:
             mode = entry.stat(follow_symlinks=False).st_mode
             if entry.name not in usual and (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)):
                 found.append(Device(entry.path, entry.path))
-    return (*found, *spec.devices)
+    return (*found, *own)
+
+
+def _device_mounts(spec: SandboxSpec, features: Features) -> list[dict[str, Any]]:
+    """In a user namespace no node can be made, but the host's be shown, at any place."""
+    if not features.in_namespace:
+        return []
+    for device in spec.devices:
+        _device(device)  # which says what is wrong with it
+    return [
+        _mount(device.target, "bind", device.source, "bind", "rprivate", "nosuid", "noexec")
+        for device in spec.devices
+    ]
 
 
 def _device(device: Device) -> dict[str, Any]:
