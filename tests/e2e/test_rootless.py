@@ -226,3 +226,24 @@ def test_as_a_library(rootless: Rootless) -> None:
 def test_a_port_that_is_root_s(rootless: Rootless) -> None:
     said = rootless.fails("run", "--rm", "-p", "127.0.0.1:81:80", "busybox", "true", code=125)
     assert "cannot listen on 127.0.0.1:81" in said and "ip_unprivileged_port_start" in said
+
+
+def test_with_python_only(rootless: Rootless) -> None:
+    """No OCI runtime and no pasta: isolation, read sets and ports are of our own."""
+    hide = "for name in crun runc pasta; do mount --bind /dev/null $(command -v $name); done"
+    prefix = f"sh -ec '{hide}; exec \"$@\"' sh"
+    assert "Runtime: builtin" in rootless.run("info", prefix=prefix).stdout
+    context = rootless.project(Dockerfile=WRONG_ORDER, **FILES)
+    assert rootless.run("build", "-t", "app", context, prefix=prefix).returncode == 0
+    (context / "app.py").write_text("2 and longer\n")
+    again = rootless.run("build", "-t", "app", context, prefix=prefix)
+    assert steps(again.stderr)[INSTALL] is True, again.stderr
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = ["-dp", f"127.0.0.1:{port}:80", "--name", "web", "busybox", "httpd", "-fh", "/bin"]
+    started = rootless.run("run", *words, prefix=prefix)
+    assert started.returncode == 0 and "no way out" in started.stderr
+    assert _fetch(f"http://127.0.0.1:{port}/busybox")[:4] == b"\x7fELF"
+    assert rootless.run("exec", "web", "id", "-u", prefix=prefix).stdout == "0\n"
+    assert rootless.run("rm", "-f", "web", prefix=prefix).returncode == 0
