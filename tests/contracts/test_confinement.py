@@ -80,7 +80,7 @@ def test_links_of_the_image_lead_no_mount_out(sandbox: Sandbox, tmp_path: Path, 
 
 def test_a_link_in_the_place_of_proc(sandbox: Sandbox) -> None:
     (sandbox.root / "proc").rmdir()
-    (sandbox.root / "proc").symlink_to("/etc")
+    (sandbox.root / "proc").symlink_to("/www")
     with pytest.raises(MoldarError):
         sandbox.run("true")
 
