@@ -36,7 +36,7 @@ def _unset(name: str) -> str | None:
 
 def parse_heredoc(word: str) -> Heredoc | None:
     """The heredoc that `word` announces, if it does. DockerfileError for quotes that do not close."""
-    match = re.match(_WRITTEN, word)
+    match = re.match(_WRITTEN, word) if "<<" in word else None
     if match is None or not match.group(3):
         return None
     written = match.group(3)
@@ -52,6 +52,8 @@ def heredocs_of_line(line: str) -> list[Heredoc]:
 
     A line whose quotes or substitutions are wrong announces none: it may be right for the shell that reads it.
     """
+    if "<<" not in line:
+        return []
     try:
         words = process_words(line, _unset, style=_AS_WRITTEN)
     except DockerfileError:

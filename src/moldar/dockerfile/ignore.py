@@ -25,7 +25,7 @@ class _Pattern(NamedTuple):
 
     text: str
     exception: bool
-    regex: "re.Pattern[str]"
+    regex: re.Pattern[str]
     parts: tuple[str, ...]
     unbounded: bool
 

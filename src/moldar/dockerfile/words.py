@@ -51,7 +51,7 @@ class Expander:
 
     def word(self, text: str) -> str:
         """`text` with variables substituted and quotes removed, blanks kept. DockerfileError (without place)."""
-        if not any(char in text for char in _MEANINGFUL) and self.escape not in text:
+        if self._means_itself(text):
             return text
         return self._process(text, _PLAIN)[0]
 
@@ -66,6 +66,8 @@ class Expander:
 
     def title(self, text: str) -> str:
         """`text` for showing to people: variables substituted where set, everything else as written."""
+        if self._means_itself(text):
+            return text
         return self._process(text, Style(keep_quotes=True, keep_unset=True))[0]
 
     def get(self, name: str) -> str | None:
@@ -73,6 +75,9 @@ class Expander:
         value = self.lookup(name)
         (self.unmatched if value is None else self.used)[name] = None
         return value
+
+    def _means_itself(self, text: str) -> bool:
+        return not any(char in text for char in _MEANINGFUL) and self.escape not in text
 
     def _process(self, text: str, style: Style) -> tuple[str, list[str]]:
         return _failing_with(text, _Scan(text, self.escape, style, self))
@@ -104,6 +109,9 @@ class _Splitter:
         self.current: list[str] = []
 
     def loose(self, text: str) -> None:
+        if _BLANK.isdisjoint(text):
+            self.fixed(text)
+            return
         start = 0
         for match in re.finditer(_BLANK_RUN, text):
             if match.start() > start:
@@ -124,6 +132,7 @@ class _Splitter:
 
 
 _BLANK_RUN = f"[{BLANKS}]+"
+_BLANK = frozenset(BLANKS)
 # Characters that mean something somewhere; everything between them is taken in one go.
 _ORDINARY = {"\\": r"""[^\\$'"<}/]+""", "`": r"""[^`$'"<}/]+"""}
 _IN_DOUBLE_QUOTES = {"\\": r'[^\\$"]+', "`": r'[^`$"]+'}

@@ -15,10 +15,10 @@ DEFAULT_REGISTRY = "docker.io"
 DEFAULT_TAG = "latest"
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_PATH = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*\Z")
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")
+_PATH = rf"{_COMPONENT}(?:/{_COMPONENT})*\Z"
+_TAG = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z"
 _DOMAIN_LABEL = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
-_REGISTRY = re.compile(rf"(?:{_DOMAIN_LABEL}(?:\.{_DOMAIN_LABEL})*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?\Z")
+_REGISTRY = rf"(?:{_DOMAIN_LABEL}(?:\.{_DOMAIN_LABEL})*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?\Z"
 
 
 class Reference(NamedTuple):
@@ -61,16 +61,16 @@ def parse_reference(text: str, default_tag: str = DEFAULT_TAG) -> Reference:
     name, colon, tag = rest.rpartition(":")
     if not colon or "/" in tag:
         name, tag = rest, ""
-    elif not _TAG.match(tag):
+    elif not re.match(_TAG, tag):
         raise _invalid(text, f"invalid tag {tag!r}")
     registry, path = _split_registry(name)
-    if not _REGISTRY.match(registry):
+    if registry != DEFAULT_REGISTRY and not re.match(_REGISTRY, registry):
         raise _invalid(text, f"invalid registry {registry!r}")
     if not path:
         raise _invalid(text, "the repository name is empty")
     if path != path.lower():
         raise _invalid(text, "the repository name must be lower case")
-    if not _PATH.match(path) or len(path) > 255:
+    if not re.match(_PATH, path) or len(path) > 255:
         raise _invalid(text, f"invalid repository name {path!r}")
     return Reference(registry, path, tag or ("" if digest else default_tag), digest)
 

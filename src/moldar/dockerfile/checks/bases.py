@@ -64,6 +64,8 @@ def check_defaults(file: Dockerfile, platform_args: Mapping[str, str]) -> Iterat
     try:
         values = global_values(file, platform_args, {})
         for stage in file.stages:
+            if "$" not in stage.base:
+                continue  # whatever is wrong with it, no default is to blame
             if not re.match(_REFERENCE, Expander(values.get, file.escape).word(stage.base)):
                 message = f"without build arguments, {stage.base} is no valid image name"
                 yield Finding("InvalidDefaultArgInFrom", message, stage.origin.location), stage

@@ -12,8 +12,8 @@ from moldar.dockerfile.quantities import parse_switch
 from moldar.dockerfile.source import DockerfileError, Location
 
 _PAGES = "https://docs.docker.com/go/dockerfile/rule/"
-_WORD_STARTS = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-_COMMENT_OPTIONS = re.compile(r"check\s*=\s*(\S+)", re.IGNORECASE)
+_WORD_STARTS = r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])"
+_COMMENT_OPTIONS = r"(?i)check\s*=\s*(\S+)"
 
 DESCRIPTIONS = {
     "ConsistentInstructionCasing": "Instructions should all be in upper case or all in lower case",
@@ -67,7 +67,7 @@ class Finding(NamedTuple):
     @property
     def url(self) -> str:
         """The page that explains the rule, empty when there is none."""
-        return "" if self.rule in _WITHOUT_PAGE else _PAGES + _WORD_STARTS.sub("-", self.rule).lower() + "/"
+        return "" if self.rule in _WITHOUT_PAGE else _PAGES + re.sub(_WORD_STARTS, "-", self.rule).lower() + "/"
 
 
 class Options(NamedTuple):
@@ -119,7 +119,7 @@ def parse_options(text: str) -> Options:
 def options_in_comments(comments: Sequence[str]) -> Options:
     """The options in the comments above an instruction (`# check=skip=A`), which are for that instruction."""
     for comment in comments:
-        match = _COMMENT_OPTIONS.match(comment)
+        match = re.match(_COMMENT_OPTIONS, comment)
         if match:
             try:
                 return parse_options(match.group(1))
