@@ -8,6 +8,8 @@ The public Python API is one typed function per verb; each takes an engine, whic
     built = moldar.build(engine, moldar.BuildRequest("examples/flask", tags=("my-server",)))
     ran = moldar.run(engine, "my-server", moldar.RunOptions(detach=True, publish=("127.0.0.1:5000:5000",)))
 
+A program that is not root's calls `moldar.become_root(moldar.default_home())` first, while it has one thread.
+
 The command line calls the same functions. `import moldar` alone loads none of them, because a cached build must stay
 instant.
 """
@@ -22,7 +24,9 @@ _PUBLIC = {
     "Engine": "engine",
     "RunOptions": "containers",
     "Settings": "engine",
+    "become_root": "rootless",
     "build": "building",
+    "default_home": "engine",
     "execute": "containers",
     "history": "images",
     "inspect": "images",

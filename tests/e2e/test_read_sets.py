@@ -4,7 +4,6 @@ import json
 import os
 import stat
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -172,23 +171,3 @@ def test_read_sets_travel_with_the_cache(
     (context / "app.py").write_text("3\n")  # now from its own store, whatever became of the cache
     outcome = other.run("build", "-t", "app", context)
     assert steps(outcome.stderr)[INSTALL] is True, outcome.stderr
-
-
-def test_without_root_a_build_goes_as_far_as_it_can(moldar: Moldar, project: Project) -> None:
-    """In a user namespace layers are copied instead of mounted, nothing is traced, and no runtime works yet."""
-    context = project(Dockerfile="FROM scratch\nCOPY a /a\nCOPY b /b\n", a="1", b="2")
-    program = ["unshare", "--user", "--map-root-user", "--mount", sys.executable, "-m", "moldar"]
-
-    def build(expected: int) -> str:
-        words = [*program, "build", "-t", "app", str(context)]
-        done = subprocess.run(words, env=moldar.environment, capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == expected, done.stderr
-        assert "Traceback" not in done.stderr
-        return done.stderr
-
-    assert not any(steps(build(0)).values())
-    (context / "b").write_text("3")
-    assert steps(build(0)) == {"[1/2] COPY a /a": True, "[2/2] COPY b /b": False}
-    (context / "Dockerfile").write_text('FROM scratch\nCOPY a /a\nRUN ["/a"]\n')
-    assert "no OCI runtime works on this host" in build(1)
-    assert str(moldar.home) not in Path("/proc/mounts").read_text()

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from tests.readset.trees import TIME, Tree, write
 
-from moldar.image.layer_entry import LayerEntry
+from moldar.image.layer_entry import LayerEntry, Whiteouts
 from moldar.image.model import Digest
+from moldar.image.ownership import ownership
 from moldar.image.unpack import unpack
 from moldar.sandbox.overlay import OverlaySnapshots, OverlayWorkspace
 from moldar.sandbox.readset.observations import Observation, first_difference, observe
@@ -80,7 +81,8 @@ class Laboratory:
 
     def __init__(self, place: Path) -> None:
         self._place = place
-        self._snapshots = OverlaySnapshots(str(place / "snapshots"), Table())
+        self._style: Whiteouts = "userxattr" if ownership().in_namespace else "overlay"
+        self._snapshots = OverlaySnapshots(str(place / "snapshots"), Table(), self._style)
         self._snapshots.unpack((BASE,), _fill_base)
         self._root = directory_root(self._snapshots.directories((BASE,))[0])
         self._count = 0
@@ -97,7 +99,7 @@ class Laboratory:
     def unpack(self, layer: Digest, tar: str) -> str:
         def fill(directory: str) -> int:
             with open(tar, "rb") as file:
-                return unpack(file, directory, whiteouts="overlay", missing_parents="refuse").size
+                return unpack(file, directory, whiteouts=self._style, missing_parents="refuse").size
 
         self._snapshots.unpack((BASE, layer), fill)
         return self._snapshots.directories((BASE, layer))[1]
@@ -160,7 +162,7 @@ def _fill_base(directory: str) -> int:
 def run(workspace: OverlayWorkspace, command: str) -> int:
     """Run the command there as a RUN would, with what it prints in /printed."""
     script = f"cd /app && ( {command}\n) > /printed 2>&1"
-    enter = ["unshare", "-m", "sh", "-c", ENTER, workspace.path, script]
+    enter = ["unshare", "--mount", "--pid", "--fork", "sh", "-c", ENTER, workspace.path, script]
     done = subprocess.run(enter, env=ENVIRONMENT, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     return done.returncode
 

@@ -40,6 +40,7 @@ from moldar.dockerfile.reading import read_dockerfile
 from moldar.dockerfile.source import Location
 from moldar.errors import MoldarError, NotFound
 from moldar.image.model import Digest
+from moldar.image.ownership import ownership
 from moldar.image.reference import Reference, parse_reference
 from moldar.store.builds import BuildTable
 from moldar.store.cache import CacheTable
@@ -207,6 +208,7 @@ class _Build:
             unset=Unset(request.unset_volumes, request.unset_ports, request.unset_variables, request.unset_labels),
             entitlements=frozenset({"security.insecure"} if request.security_insecure else ()),
             multi_platform=self._multi_platform,
+            one_id=ownership().squashed,
         )
 
         resolved: dict[str, ResolvedImage] = {}

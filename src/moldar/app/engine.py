@@ -22,7 +22,8 @@ class Settings(NamedTuple):
     """What an engine is told of its surroundings; the command line reads it from the environment.
 
     `home` is the store's directory, `docker_config` the directory of Docker's config.json, `configuration_files`
-    the moldar.toml files, the strongest last; proxies as in the environment variables.
+    the moldar.toml files, the strongest last; proxies as in the environment variables. `unprivileged` says why this
+    process could not become root in a user namespace; empty when it is root.
     """
 
     home: str
@@ -31,6 +32,7 @@ class Settings(NamedTuple):
     http_proxy: str = ""
     https_proxy: str = ""
     no_proxy: str = ""
+    unprivileged: str = ""
 
 
 def default_home() -> str:

@@ -31,8 +31,10 @@ class Machinery:
     @cached_property
     def runtime(self) -> Runtime:
         """The OCI runtime of this host."""
-        from moldar.sandbox.choosing import choose_runtime
+        from moldar.sandbox.choosing import NotRoot, choose_runtime
 
+        if self._engine.settings.unprivileged:
+            raise NotRoot(self._engine.settings.unprivileged)
         return choose_runtime(self._engine.home.root + "/run")
 
     @cached_property

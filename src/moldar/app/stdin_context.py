@@ -32,4 +32,4 @@ def _unpack(data: bytes, directory: str) -> None:
     from moldar.image.decompression import open_decompressed
     from moldar.image.unpack import unpack
 
-    unpack(open_decompressed(io.BytesIO(data)), directory, whiteouts="apply")
+    unpack(open_decompressed(io.BytesIO(data)), directory, whiteouts="apply", keep_owners=False)

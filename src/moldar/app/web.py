@@ -101,7 +101,7 @@ def _fetch(engine: Engine, url: str, directory: str) -> tuple[str, bytes | None]
     with open(place.path, "rb") as file:
         if not is_archive(place):
             return directory, file.read()
-        unpack(open_decompressed(file), directory, whiteouts="apply")
+        unpack(open_decompressed(file), directory, whiteouts="apply", keep_owners=False)
     return directory, None
 
 

@@ -14,7 +14,7 @@ class StoredTrees:
     def tree(self, stack: Stack, position: int) -> CountedTree | None:
         """The layer at `position`; None where layers are not kept one by one."""
         snapshots = self._workshop.snapshots
-        if snapshots.whiteouts != "overlay":
+        if snapshots.whiteouts == "apply":
             return None
         below = stack[: position + 1]
         if snapshots.has(below):

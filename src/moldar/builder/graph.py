@@ -129,6 +129,7 @@ class RunOp(NamedTuple):
     `environment` are NAME=value strings; `script_files` are heredoc files to provide at /dev/pipes.
     `network`: default, none or host. `security`: sandbox or insecure. `proxies` are more variables, which the process
     sees and the cache does not. Nothing in the layer is newer than `newest`, in seconds since the epoch.
+    `one_id`: changes of owners have no effect, for want of ids.
     """
 
     args: tuple[str, ...]
@@ -145,6 +146,7 @@ class RunOp(NamedTuple):
     platform: Platform = Platform()
     proxies: tuple[str, ...] = ()
     newest: int | None = None
+    one_id: bool = False
 
 
 Op = ScratchOp | ImageOp | ContextOp | HttpOp | GitOp | InlineOp | CopyOp | WorkdirOp | RunOp

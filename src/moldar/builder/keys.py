@@ -14,6 +14,7 @@ from moldar.image.model import Digest, encode_json
 ENVIRONMENT = "the environment"
 COPIED = "the copied files"
 MOUNTS = "the mounts"
+OWNERS = "who can own files"
 VERSION = 1
 """Part of every key; raised when the meaning of a step changes."""
 
@@ -40,6 +41,8 @@ def run_key(op: RunOp, base: Digest, mount_contents: Sequence[str]) -> Key:
     ]
     if op.newest is not None:
         parts.append(("the date", str(op.newest)))
+    if op.one_id:
+        parts.append((OWNERS, "root only"))
     return make_key("RUN", parts, "RUN " + " ".join(op.args))
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from moldar.builder.file_reasons import File, Lines, file_changes, shown, summary
 from moldar.builder.graph import Mount
-from moldar.builder.keys import COPIED, ENVIRONMENT, MOUNTS
+from moldar.builder.keys import COPIED, ENVIRONMENT, MOUNTS, OWNERS
 from moldar.builder.solver import BELOW
 
 NEVER = "it was not built before"
@@ -115,7 +115,7 @@ def _part(name: str, old: str, new: str, known: Known) -> list[str]:
     return [_changed(name, old or _DEFAULTS.get(name, ""), new or _DEFAULTS.get(name, ""))]
 
 
-_DEFAULTS = {"the user": "root", "the working directory": "/"}
+_DEFAULTS = {"the user": "root", "the working directory": "/", OWNERS: "everybody"}
 
 
 def _base(old: str, new: str, known: Known) -> str:

@@ -21,7 +21,7 @@ from moldar.builder.solver import Cancelled, Inputs, Key, Record, StepContext
 from moldar.errors import MoldarError, StepFailed
 from moldar.image.layer_write import write_layer
 from moldar.image.model import Digest
-from moldar.sandbox.bundle import mount_targets, write_bundle
+from moldar.sandbox.bundle import fit, mount_targets, write_bundle
 from moldar.sandbox.runtime import Streams
 from moldar.sandbox.snapshots import Workspace
 from moldar.sandbox.spec import Limit, ProcessSpec, SandboxSpec
@@ -113,11 +113,11 @@ class RunRunner:
         with ExitStack() as stack:
             mounts = StepMounts(self._workshop, settings, step, stack)
             mounts.add_all(op, sources, inputs)
-            spec = _sandbox(op, workspace.path, mounts)
+            bundle = mounts.bundle_directory()
+            spec = fit(bundle, _sandbox(op, workspace.path, mounts), settings.runtime.features)
             _make_system_directories(workspace.path)
             stubs = MountStubs(workspace.path, mount_targets(spec))
             stack.callback(stubs.clean)
-            bundle = mounts.bundle_directory()
             status = self._run_process(spec, bundle, log_path, step)
             if status and self._shell and not step.cancellation.cancelled:
                 self._shell.open(spec, bundle, status)

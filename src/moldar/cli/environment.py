@@ -9,12 +9,16 @@ def set_home(path: str) -> None:
     os.environ["MOLDAR_HOME"] = os.path.abspath(path)
 
 
+def is_root() -> bool:
+    return os.geteuid() == 0
+
+
 def home() -> str:
     """Where the store is: MOLDAR_HOME, else /var/lib/moldar for root, else the user's data directory."""
     chosen = os.environ.get("MOLDAR_HOME")
     if chosen:
         return os.path.abspath(chosen)
-    if os.geteuid() == 0:
+    if is_root():
         return "/var/lib/moldar"
     data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
     return os.path.join(data, "moldar")

@@ -14,7 +14,7 @@ def login(arguments: Arguments) -> int:
 
     host = arguments.positional[0] if arguments.positional else ""
     user, password = _account(arguments)
-    for warning in registries.login(engine(), host, user, password):
+    for warning in registries.login(engine(as_root=False), host, user, password):
         print(f"WARNING: {warning}", file=sys.stderr)
     print("Login Succeeded")
     return 0
@@ -41,7 +41,7 @@ def logout(arguments: Arguments) -> int:
     from moldar.app import registries
 
     host = arguments.positional[0] if arguments.positional else ""
-    name = registries.logout(engine(), host)
+    name = registries.logout(engine(as_root=False), host)
     print(f"Removing login credentials for {name}")
     return 0
 

@@ -28,10 +28,12 @@ from moldar.containers.roots import LOCK
 from moldar.containers.starting import Started, prepare
 from moldar.containers.status import ProcessName, Status, read_status, write_status
 from moldar.errors import MoldarError, UserMistake
+from moldar.image.ownership import ownership
 from moldar.sandbox.choosing import choose_runtime, choose_snapshots
 from moldar.sandbox.mounts import CLONE_NEWNS, MS_REC, MS_SLAVE, mount, unshare
 from moldar.sandbox.runtime import Runtime
 from moldar.sandbox.snapshots import Snapshots
+from moldar.sandbox.user_namespace import register
 from moldar.store.containers import ContainerTable
 from moldar.store.database import Database
 from moldar.store.home import Home
@@ -206,6 +208,8 @@ def main(arguments: list[str]) -> None:
     directory = f"{root}/containers/{identity}"
     _detach(directory)
     try:
+        if ownership().in_namespace:
+            register(root)
         _hold_lock(directory)
         clients = [socket.socket(fileno=int(client)) for client in rest]
         monitor = Monitor(Home(root), identity, int(ready), clients)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from moldar.containers.definition import ContainerMount, Definition
 from moldar.containers.planning import merge_environment
 from moldar.errors import HostTrouble, UserMistake
-from moldar.sandbox.bundle import write_bundle
+from moldar.sandbox.bundle import fit, write_bundle
 from moldar.sandbox.mounts import open_in_root
 from moldar.sandbox.network import Network, open_network
 from moldar.sandbox.programs import why_not_started
@@ -63,9 +63,10 @@ def prepare(directory: str, definition: Definition, snapshots: Snapshots, runtim
     network = open_network(definition.network, definition.ports, directory)
     try:
         account = resolve_user(root, definition.user, definition.groups)
-        _make_directory(root, definition.cwd, account)
         warnings = list(network.warnings)
         spec = _spec(definition, root, network, account, cgroups=runtime.features.cgroups, warnings=warnings)
+        spec = fit(f"{directory}/bundle", spec, runtime.features)
+        _make_directory(root, definition.cwd, account)
         runtime.delete(definition.id)  # what a killed monitor left
         write_bundle(f"{directory}/bundle", spec, definition.id, runtime.features)
         suspicion = why_not_started(root, spec.process)

@@ -184,7 +184,7 @@ class LayerForms:
                 with Prefetched(plain) as stream:
                     yield stream
             return
-        if self._snapshots.whiteouts != "overlay" or not self._snapshots.has(stack):
+        if self._snapshots.whiteouts == "apply" or not self._snapshots.has(stack):
             raise LayerMissing(diff_id)
         *lowers, top = self._snapshots.directories(stack)
         with WrittenTar(without_unchanged(diff_entries(top), top, lowers)) as stream:
@@ -204,7 +204,7 @@ class LayerForms:
 
     def _unpack(self, stack: Stack) -> None:
         style = self._snapshots.whiteouts
-        alone = style == "overlay" and len(stack) > 1
+        alone = style != "apply" and len(stack) > 1
 
         def fill(directory: str) -> int:
             with self._verified(stack) as stream:

@@ -9,12 +9,12 @@ import stat
 from collections.abc import Iterator
 
 from moldar.errors import HostTrouble, Unsupported
-from moldar.image.layer_entry import OPAQUE_WHITEOUT, OVERLAY_XATTRS, WHITEOUT_PREFIX, LayerEntry
+from moldar.image.layer_entry import OPAQUE_MARKS, OPAQUE_WHITEOUT, OVERLAY_XATTRS, WHITEOUT_PREFIX, LayerEntry
 from moldar.image.layer_write import Opener
 
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe put there meanwhile must not hold us
-_OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")
+_OPAQUE = tuple(OPAQUE_MARKS.values())
 _DEPENDENT = (".redirect", ".metacopy")
 _HOST_ONLY = frozenset({"security.selinux", "security.ima", "security.evm", "system.nfs4_acl"})
 """Attributes that mean something on this host only."""

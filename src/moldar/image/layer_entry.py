@@ -1,5 +1,6 @@
 """One member of a layer, and the names that the OCI layer format gives a meaning (image-spec 1.1, layer.md)."""
 
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from moldar.errors import CorruptData
@@ -9,8 +10,11 @@ OPAQUE_WHITEOUT = ".wh..wh..opq"
 META_PREFIX = ".wh..wh."
 OVERLAY_OPAQUE = "trusted.overlay.opaque"
 OVERLAY_XATTRS = ("trusted.overlay.", "user.overlay.")
-Whiteouts = Literal["overlay", "apply"]
-"""How an unpacked layer says that names are gone: by overlayfs's marks, or by not having them."""
+Whiteouts = Literal["overlay", "userxattr", "apply"]
+"""How an unpacked layer says that names are gone: by overlayfs's marks, those of root or of users, or by not having
+them."""
+OPAQUE_MARKS: Mapping[str, str] = {"overlay": OVERLAY_OPAQUE, "userxattr": "user.overlay.opaque"}
+"""The attribute of opaque directories, by that style."""
 KINDS = ("file", "dir", "symlink", "link", "fifo", "char", "block")
 
 

@@ -1,7 +1,8 @@
 """Unpacking a layer into a directory without ever touching anything outside of it.
 
 Two styles. `overlay` fills an empty directory that overlayfs will use as a lower layer: whiteouts become character
-devices 0:0, opaque directories carry `trusted.overlay.opaque`. `apply` changes a merged tree: whiteouts delete.
+devices 0:0, opaque directories carry a mark, of which `userxattr` is the form that needs no root (Documentation/
+filesystems/overlayfs.rst, "User xattr"). `apply` changes a merged tree: whiteouts delete.
 Owners, modes, times and extended attributes of directories are set last, so that creating their members neither
 changes their times nor lets them inherit a group.
 """
@@ -15,8 +16,8 @@ from typing import Literal, NamedTuple
 from moldar.errors import CorruptData, HostTrouble
 from moldar.image.layer_entry import (
     META_PREFIX,
+    OPAQUE_MARKS,
     OPAQUE_WHITEOUT,
-    OVERLAY_OPAQUE,
     OVERLAY_XATTRS,
     WHITEOUT_PREFIX,
     BadLayer,
@@ -26,6 +27,7 @@ from moldar.image.layer_entry import (
     is_metadata,
 )
 from moldar.image.layer_read import Content, Readable, read_entries
+from moldar.image.ownership import Ownership, ownership
 from moldar.image.rooted import NotThere, RootedDirectory, remove
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -48,16 +50,19 @@ def unpack(
     *,
     whiteouts: Whiteouts,
     missing_parents: Literal["make", "refuse"] = "make",
+    keep_owners: bool = True,
 ) -> UnpackResult:
     """Unpack the uncompressed tar in `stream` into `directory`, a path or descriptor, and read the stream to its end.
 
     Members' parents that the layer does not list are made with mode 0755; with `refuse`, NeedsParents is raised
-    instead, also for hard links to files that the layer does not have. Raises BadLayer for bad archives and
-    HostTrouble when the file system refuses. What was written stays there: the caller throws it away.
+    instead, also for hard links to files that the layer does not have. Without `keep_owners` everything is ours.
+    Raises BadLayer for bad archives, UnmappedOwner, and HostTrouble when the file system refuses. What was written
+    stays there: the caller throws it away.
     """
     root = RootedDirectory(directory)
     try:
-        worker = _Unpacker(root, whiteouts == "overlay", missing_parents == "refuse")
+        owners = ownership() if keep_owners else ownership()._replace(squashed=True)
+        worker = _Unpacker(root, OPAQUE_MARKS.get(whiteouts, ""), owners, missing_parents == "refuse")
         for entry, content in read_entries(stream, contents=True):
             worker.add(entry, content)
         worker.finish()
@@ -67,25 +72,25 @@ def unpack(
 
 
 class _Unpacker:
-    """One layer on its way into one directory."""
+    """One layer on its way into one directory. `opaque_mark` is empty where whiteouts are to be applied."""
 
-    def __init__(self, root: RootedDirectory, overlay: bool, refuse: bool) -> None:
+    def __init__(self, root: RootedDirectory, opaque_mark: str, owners: Ownership, refuse: bool) -> None:
         self._root = root
-        self._overlay = overlay
+        self._overlay = bool(opaque_mark)
+        self._opaque_mark = opaque_mark
         self._refuse = refuse
         self._directories: dict[str, LayerEntry] = {}
         self._own: set[str] = set()  # apply only: what this layer made, which its whiteouts must spare
         self._umask = _umask()
         root_group = os.fstat(root.root)
-        plain = overlay and not root_group.st_mode & stat.S_ISGID
+        plain = self._overlay and not root_group.st_mode & stat.S_ISGID
         self._owner = (os.geteuid(), os.getegid()) if plain else (-1, -1)
-        self._privileged = os.geteuid() == 0
+        self._ownership = owners
         self._parent: tuple[int, str, str | None] = (-1, "", None)  # of the last member: descriptor, canonical, path
         self.entries = self.size = self.skipped = 0
 
     def add(self, entry: LayerEntry, content: Content | None) -> None:
-        """Makes one member; BadLayer, NeedsParents,
-        Whiteouts, HostTrouble."""
+        """Makes one member; BadLayer, NeedsParents, HostTrouble."""
         self.entries += 1
         path = entry.path
         parent, _, name = path.rpartition("/")
@@ -244,7 +249,7 @@ class _Unpacker:
 
     def _make_opaque(self, descriptor: int, directory: str) -> None:
         if self._overlay:
-            os.setxattr(descriptor, OVERLAY_OPAQUE, b"y")
+            os.setxattr(descriptor, self._opaque_mark, b"y")
             return
         with os.scandir(descriptor) as children:
             names = [child.name for child in children]
@@ -254,7 +259,7 @@ class _Unpacker:
                 self._clear(descriptor, name, where)
 
     def _set_opaque(self, parent: int, name: str) -> None:
-        os.setxattr(f"/proc/self/fd/{parent}/{name}", OVERLAY_OPAQUE, b"y", follow_symlinks=False)
+        os.setxattr(f"/proc/self/fd/{parent}/{name}", self._opaque_mark, b"y", follow_symlinks=False)
 
     def _clear(self, parent: int, name: str, where: str) -> None:
         """Removes what is in the way, and all that we know about it."""
@@ -269,7 +274,7 @@ class _Unpacker:
         remove(parent, name)
 
     def _owners(self, entry: LayerEntry) -> tuple[int, int]:
-        return (entry.uid, entry.gid) if self._privileged else (-1, -1)
+        return self._ownership.to_set(entry.path, entry.uid, entry.gid)
 
     def _missing(self, what: str, member: str) -> CorruptData:
         if self._refuse:

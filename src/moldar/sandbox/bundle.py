@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from moldar.errors import UserMistake
 from moldar.sandbox.confinement import MASKED_PATHS, READONLY_PATHS, capabilities, seccomp_profile
 from moldar.sandbox.etcfiles import hosts_file, resolv_conf
+from moldar.sandbox.one_id import with_one_id
 from moldar.sandbox.spec import BindMount, Device, Limit, Mount, ProcessSpec, Resources, SandboxSpec, TmpfsMount
 
 _CPU_PERIOD = 100_000
@@ -23,10 +24,15 @@ _LIMITS = frozenset({
 
 
 class Features(NamedTuple):
-    """What the host lets a runtime do. `cgroups`: whether cgroups can be made; `cgroup_mount`: and shown inside."""
+    """What the host lets a runtime do. `cgroups`: whether cgroups can be made; `cgroup_mount`: and shown inside.
+
+    `in_namespace`: whether we are root in a user namespace only; `one_id`: and have no other ids than that.
+    """
 
     cgroups: bool = True
     cgroup_mount: bool = False
+    in_namespace: bool = False
+    one_id: bool = False
 
 
 def write_bundle(directory: str, spec: SandboxSpec, identity: str, features: Features) -> None:
@@ -50,6 +56,11 @@ def write_bundle(directory: str, spec: SandboxSpec, identity: str, features: Fea
             os.chmod(path, 0o644)
     with open(f"{directory}/config.json", "w", encoding="utf-8", errors="surrogateescape") as file:
         file.write(json.dumps(configuration(directory, spec, identity, features), ensure_ascii=False))
+
+
+def fit(directory: str, spec: SandboxSpec, features: Features) -> SandboxSpec:
+    """`spec` with what the host can do, before its bundle is written to `directory`. Raises NeedsIds."""
+    return with_one_id(spec, directory) if features.one_id else spec
 
 
 def mount_targets(spec: SandboxSpec) -> tuple[str, ...]:
@@ -76,7 +87,7 @@ def configuration(directory: str, spec: SandboxSpec, identity: str, features: Fe
     if not spec.privileged:
         linux["maskedPaths"] = list(MASKED_PATHS)
         linux["readonlyPaths"] = list(READONLY_PATHS)
-        linux["seccomp"] = seccomp_profile(_capabilities(spec))
+        linux["seccomp"] = seccomp_profile(_capabilities(spec), emulate_ids=features.one_id)
     document: dict[str, Any] = {
         "ociVersion": "1.0.2",
         "process": _with_limits(process_document(spec.process, _capabilities(spec)), spec.limits),
@@ -137,15 +148,14 @@ def _system_mounts(spec: SandboxSpec, features: Features) -> list[dict[str, Any]
     """/proc, /dev and /sys; what the caller mounts at the same place itself is left out."""
     writable = "rw" if spec.privileged else "ro"
     shm = [f"size={spec.shm_size}"] if spec.shm_size else []
+    terminals = ["ptmxmode=0666", "mode=0620", *([] if features.one_id else ["gid=5"])]
     found = [
         _mount("/proc", "proc", "proc", "nosuid", "noexec", "nodev"),
         _mount("/dev", "tmpfs", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k"),
-        _mount(
-            "/dev/pts", "devpts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"
-        ),
+        _mount("/dev/pts", "devpts", "devpts", "nosuid", "noexec", "newinstance", *terminals),
         _mount("/dev/shm", "tmpfs", "shm", "nosuid", "noexec", "nodev", "mode=1777", *shm),
         _mount("/dev/mqueue", "mqueue", "mqueue", "nosuid", "noexec", "nodev"),
-        _sysfs(spec, writable),
+        _sysfs(spec, features, writable),
     ]
     if features.cgroup_mount:
         found.append(_mount("/sys/fs/cgroup", "cgroup", "cgroup", "nosuid", "noexec", "nodev", "relatime", writable))
@@ -153,7 +163,10 @@ def _system_mounts(spec: SandboxSpec, features: Features) -> list[dict[str, Any]
     return [mount for mount in found if mount["destination"] not in taken]
 
 
-def _sysfs(spec: SandboxSpec, writable: str) -> dict[str, Any]:
+def _sysfs(spec: SandboxSpec, features: Features, writable: str) -> dict[str, Any]:
+    """A new one shows the network name space, so that only who owns that may mount it."""
+    if features.in_namespace and spec.network == "host":
+        return _mount("/sys", "bind", "/sys", "rbind", "rprivate", "nosuid", "noexec", "nodev", writable)
     return _mount("/sys", "sysfs", "sysfs", "nosuid", "noexec", "nodev", writable)
 
 

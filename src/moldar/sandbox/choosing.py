@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from moldar.errors import HostTrouble, MoldarError
+from moldar.image.layer_entry import Whiteouts
+from moldar.image.ownership import ownership
 from moldar.sandbox.bundle import Features, write_bundle
 from moldar.sandbox.copying import CopyingSnapshots
 from moldar.sandbox.overlay import OverlaySnapshots
@@ -20,7 +22,8 @@ from moldar.sandbox.runtimes import OciRuntime, RuntimeSetup
 from moldar.sandbox.snapshots import Snapshots, SnapshotTable
 from moldar.sandbox.spawning import UNIFIED
 from moldar.sandbox.spec import ProcessSpec, SandboxSpec
-from moldar.sandbox.unpacked import driver_answer, driver_facts
+from moldar.sandbox.unpacked import TREE_FOLDER, driver_answer, driver_facts, users_mark
+from moldar.sandbox.user_namespace import is_restricted
 from moldar.sandbox.workdirs import sweep_work
 
 PROGRAMS = ("crun", "runc")
@@ -32,8 +35,24 @@ class NoRuntime(HostTrouble):
 
     def __init__(self, reasons: dict[str, str]) -> None:
         lines = "\n".join(f"{name}: {reason}" for name, reason in reasons.items())
-        super().__init__("no OCI runtime works on this host", hint="install one: apt-get install crun", excerpt=lines)
+        hint = "install one: apt-get install crun"
+        if ownership().in_namespace and is_restricted():
+            hint = "let users have namespaces: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0 as root"
+        super().__init__("no OCI runtime works on this host", hint=hint, excerpt=lines)
         self.reasons = reasons
+
+
+class NotRoot(HostTrouble):
+    """Containers need root, if only in a user namespace, and this host lets us have none."""
+
+    def __init__(self, reason: str) -> None:
+        settings = (
+            "kernel.apparmor_restrict_unprivileged_userns=0" if is_restricted() else "user.max_user_namespaces=15000"
+        )
+        super().__init__(
+            f"cannot run a container without root: {reason}",
+            hint=f"let users have namespaces (as root: sysctl -w {settings}), or work as root",
+        )
 
 
 def choose_runtime(run: str, only: str = "") -> Runtime:
@@ -54,7 +73,7 @@ def choose_runtime(run: str, only: str = "") -> Runtime:
             reasons[setup.name] = reason
         raise NoRuntime(reasons)
 
-    facts = [_identity(path) for path in programs.values()] + [_cgroups()]
+    facts = [_identity(path) for path in programs.values()] + [_cgroups(), *map(str, ownership())]
     answer = remembered(f"{run}/runtime{'-' + only if only else ''}.json", facts, ask)
     runtime = OciRuntime(list(_candidates(programs, run))[answer["number"]])
     runtime.sweep()
@@ -65,19 +84,40 @@ def choose_snapshots(base: str, table: SnapshotTable, only: str = "") -> Snapsho
     """Overlay snapshots in `base` if that works there, else copying ones. `only` names the one to take."""
     if only == CopyingSnapshots.name:
         return CopyingSnapshots(base, table)
-    overlay = OverlaySnapshots(base, table)
-    sweep_work(f"{base}/work")
+    sweep_work(f"{OverlaySnapshots(base, table).base}/work")
     if only == OverlaySnapshots.name:
-        return overlay
-    answer = remembered(driver_answer(base), driver_facts(base), lambda: {"overlay": _overlay_works(overlay)})
-    return overlay if answer["overlay"] else CopyingSnapshots(base, table)
+        return OverlaySnapshots(base, table, _style_of(base))
+    answer = remembered(driver_answer(base), driver_facts(base), lambda: {"whiteouts": _working_style(base, table)})
+    style: Whiteouts = answer["whiteouts"]
+    return CopyingSnapshots(base, table) if style == "apply" else OverlaySnapshots(base, table, style)
+
+
+def _working_style(base: str, table: SnapshotTable) -> Whiteouts:
+    """The style in which overlayfs works in this store, "apply" if in none.
+
+    Marks of the one kind say nothing to a mount of the other, so that layers that are there already decide.
+    """
+    begun = any(not name.startswith(TREE_FOLDER) for name in os.listdir(f"{base}/layers"))
+    style = _style_of(base)
+    styles: tuple[Whiteouts, ...] = (style,) if begun or style == "userxattr" else ("overlay", "userxattr")
+    for style in styles:
+        if OverlaySnapshots(base, table, style).works():
+            if style == "userxattr":
+                os.close(os.open(users_mark(base), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            return style
+    return "apply"
+
+
+def _style_of(base: str) -> Whiteouts:
+    return "userxattr" if os.path.exists(users_mark(base)) else "overlay"
 
 
 def _candidates(programs: dict[str, str], run: str) -> Iterator[RuntimeSetup]:
     """Ways to call each program, the best first. The number of one in this order is what is remembered."""
     version2 = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
-    full = Features(cgroups=True, cgroup_mount=version2)
-    bare = Features(cgroups=False, cgroup_mount=False)
+    ids = ownership()
+    full = Features(cgroups=True, cgroup_mount=version2, in_namespace=ids.in_namespace, one_id=ids.squashed)
+    bare = full._replace(cgroups=False, cgroup_mount=False)
     hidden = os.path.exists(f"{UNIFIED}/cgroup.controllers")
     for name, program in programs.items():
         root = f"{run}/{name}"
@@ -131,18 +171,6 @@ def _write_program(path: str) -> None:
     with open(path, "wb") as file:
         file.write(head + segment + text)
     os.chmod(path, 0o755)
-
-
-def _overlay_works(snapshots: OverlaySnapshots) -> bool:
-    """Mounts a workspace over nothing, makes a file and an opaque directory in it."""
-    try:
-        with snapshots.prepare(()) as workspace:
-            os.mkdir(f"{workspace.path}/probe")
-            os.rmdir(f"{workspace.path}/probe")
-            os.setxattr(workspace.upper, "trusted.overlay.opaque", b"y")
-    except (OSError, MoldarError):
-        return False
-    return True
 
 
 def _identity(path: str) -> str:

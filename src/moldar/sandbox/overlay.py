@@ -3,7 +3,8 @@
 Layers are named to the kernel as /proc/self/fd/N: that is short, so that about 200 of them fit into the single page
 that mount(2) takes, needs no escaping and works on every kernel with overlayfs. Deeper stacks use fsconfig(2)'s
 `lowerdir+` (Linux 6.8). `index`, `metacopy` and `redirect_dir` are off so that an upper directory means the same
-wherever it is mounted, and becomes a layer by a rename.
+wherever it is mounted, and becomes a layer by a rename. Without root the marks of overlayfs are `user.` attributes
+(Linux 5.11), which its option `userxattr` asks for; a store keeps the style in which it was begun.
 """
 
 import os
@@ -13,9 +14,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import Self
 
+from moldar.errors import MoldarError
 from moldar.image.layer_diff import diff_entries
+from moldar.image.layer_entry import OPAQUE_MARKS, OVERLAY_XATTRS, Whiteouts
 from moldar.sandbox import mounts
-from moldar.sandbox.readset.answers import OVERLAY_ATTRIBUTES
 from moldar.sandbox.readset.observations import ATTRIBUTE, ATTRIBUTES, ENTRY, Question
 from moldar.sandbox.readset.view import VIEWED_TIME, Views, open_views
 from moldar.sandbox.snapshots import Change, Fill, MountFailed, SnapshotTable
@@ -35,20 +37,21 @@ from moldar.sandbox.workdirs import (
 )
 
 OPTIONS = ("index=off", "metacopy=off", "redirect_dir=nofollow")
-OPTIONS_WITH_VIEWS = (*OPTIONS, "nfs_export=off", "xino=off")
+_WITH_VIEWS = ("nfs_export=off", "xino=off")
 _PAGE = 4095
 _MOST_BY_DESCRIPTOR = 190
 _READ_PATH = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class OverlaySnapshots(UnpackedLayers):
-    """Snapshots below `base` (the store's `snapshots` folder), recorded in `table`."""
+    """Snapshots below `base` (the store's `snapshots` folder), recorded in `table`. `style` is that of the marks."""
 
     name = "overlay"
 
-    def __init__(self, base: str, table: SnapshotTable) -> None:
-        super().__init__(base)
+    def __init__(self, base: str, table: SnapshotTable, style: Whiteouts = "overlay") -> None:
+        super().__init__(base, style)
         self._table = table
+        self._options = (*OPTIONS, *(("userxattr",) if style == "userxattr" else ()))
         make_folders(base)
         os.makedirs(f"{base}/empty", exist_ok=True)
 
@@ -84,7 +87,7 @@ class OverlaySnapshots(UnpackedLayers):
             if not lowers:
                 lowers = (f"{work.path}/nothing",)
                 os.mkdir(lowers[0], 0o755)
-            _mount_overlay((f"{self.base}/empty", *lowers), work.mount_point())
+            self.mount_layers((f"{self.base}/empty", *lowers), work.mount_point())
             yield work.root
         finally:
             work.close()
@@ -106,7 +109,7 @@ class OverlaySnapshots(UnpackedLayers):
         directory = f"{self.base}/roots/{name}"
         root = f"{directory}/root"
         if not os.path.ismount(root):
-            _mount_overlay(self._rootfs_lowers(name), root, directory)
+            self.mount_layers(self._rootfs_lowers(name), root, directory)
         return root
 
     def rootfs_mounted(self, name: str) -> bool:
@@ -152,6 +155,25 @@ class OverlaySnapshots(UnpackedLayers):
         """Make the upper directory of a workspace the snapshot of `stack`'s top layer."""
         self._publish(upper, stack[-1], size or directory_size(upper))
 
+    def mount_layers(
+        self, lowers: tuple[str, ...], target: str, writable: str = "", more: Sequence[str] = ()
+    ) -> None:
+        """Mount `lowers` (lowest first) on `target`; `writable` holds the upper and work directories. MountFailed."""
+        _mount_overlay(lowers, target, writable, (*self._options, *more))
+
+    def works(self) -> bool:
+        """Whether the host lets us: mounts a workspace over nothing, makes a file and an opaque directory in it."""
+        try:
+            with self.prepare(()) as workspace:
+                os.mkdir(f"{workspace.path}/probe")
+                os.rmdir(f"{workspace.path}/probe")
+                os.mkdir(f"{workspace.upper}/opaque")
+                os.setxattr(f"{workspace.upper}/opaque", OPAQUE_MARKS[self.whiteouts], b"y")
+                os.mknod(f"{workspace.upper}/whiteout", stat.S_IFCHR, 0)
+        except (OSError, MoldarError):
+            return False
+        return True
+
     def _publish(self, staged: str, key: str, size: int) -> None:
         publish(staged, self.directory(key))
         self._table.add_snapshot(key, size)  # also when it was there: a collection may just have forgotten it
@@ -182,7 +204,7 @@ class OverlayWorkspace:
             self.upper = f"{work.path}/upper"
             self.path = work.mount_point()
             if not self._mount_with_views():
-                _mount_overlay(lowers, self.path, work.path)
+                snapshots.mount_layers(lowers, self.path, work.path)
         except BaseException:
             self.discard()
             raise
@@ -198,7 +220,7 @@ class OverlayWorkspace:
         shown = dict(zip(directories, self._views.paths, strict=True))
         try:
             lowers = tuple(shown.get(lower, lower) for lower in self._lowers)
-            _mount_overlay(lowers, self.path, self._work.path, OPTIONS_WITH_VIEWS)
+            self._snapshots.mount_layers(lowers, self.path, self._work.path, _WITH_VIEWS)
         except MountFailed:
             self._views.close()
             self._views = None
@@ -271,7 +293,7 @@ class OverlayWorkspace:
 
 def _root_questions(layer: str) -> frozenset[Question]:
     """What anybody sees of a layer's root directory: the upper directory has its attributes, and no view is asked."""
-    names = [name for name in os.listxattr(layer) if not name.startswith(OVERLAY_ATTRIBUTES)]
+    names = [name for name in os.listxattr(layer) if not name.startswith(OVERLAY_XATTRS)]
     return frozenset(Question(kind, "") for kind in (ENTRY, ATTRIBUTES, *(ATTRIBUTE + name for name in names)))
 
 
@@ -289,8 +311,7 @@ def _make_upper(directory: str, lowers: tuple[str, ...]) -> None:
     os.mkdir(f"{directory}/work", 0o700)
 
 
-def _mount_overlay(lowers: tuple[str, ...], target: str, writable: str = "", chosen: Sequence[str] = OPTIONS) -> None:
-    """Mount `lowers` (lowest first) on `target`; `writable` holds the upper and work directories."""
+def _mount_overlay(lowers: tuple[str, ...], target: str, writable: str, chosen: Sequence[str]) -> None:
     try:
         with ExitStack() as stack:
             # The kernel takes no directory twice, and a layer's upper occurrence says all that its lower one does.
@@ -301,12 +322,13 @@ def _mount_overlay(lowers: tuple[str, ...], target: str, writable: str = "", cho
                     ("upperdir", _short(stack, f"{writable}/upper")),
                     ("workdir", _short(stack, f"{writable}/work")),
                 ]
-            settings = [*above, *(tuple(option.split("=")) for option in chosen)]
-            data = ",".join([f"lowerdir={':'.join(names)}", *(f"{name}={value}" for name, value in settings)])
+            settings = [*above, *((name, value) for name, _, value in (option.partition("=") for option in chosen))]
+            texts = [f"{name}={value}" if value else name for name, value in settings]
+            data = ",".join([f"lowerdir={':'.join(names)}", *texts])
             if len(data) <= _PAGE:
                 mounts.mount("overlay", target, "overlay", 0 if writable else mounts.MS_RDONLY, data)
             else:
-                options = [*(("lowerdir+", name) for name in names), *((pair[0], pair[1]) for pair in settings)]
+                options = [*(("lowerdir+", name) for name in names), *settings]
                 mounts.mount_with_options("overlay", target, options, readonly=not writable)
     except OSError as error:
         raise MountFailed(f"{len(lowers)} layers", error) from error

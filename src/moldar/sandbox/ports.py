@@ -37,8 +37,13 @@ class CannotBind(HostTrouble):
 
     exit_code = 125
 
-    def __init__(self, mapping: PortMapping, reason: str) -> None:
-        super().__init__(f"cannot listen on {mapping.host_ip or '0.0.0.0'}:{mapping.host_port}: {reason}")
+    def __init__(self, mapping: PortMapping, error: OSError) -> None:
+        port = mapping.host_port
+        others = f"take a port from 1024 on, or as root: sysctl -w net.ipv4.ip_unprivileged_port_start={port}"
+        super().__init__(
+            f"cannot listen on {mapping.host_ip or '0.0.0.0'}:{port}: {error.strerror or error}",
+            hint=others if error.errno == errno.EACCES else "",
+        )
 
 
 def parse_publish(text: str) -> tuple[PortMapping, ...]:
@@ -132,5 +137,5 @@ def _bind(mapping: PortMapping) -> socket.socket:
         probe.close()
         if error.errno == errno.EADDRINUSE:
             raise PortTaken(mapping) from None
-        raise CannotBind(mapping, error.strerror or str(error)) from None
+        raise CannotBind(mapping, error) from None
     return probe

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from moldar.sandbox.bundle import Features, process_document
+from moldar.sandbox.one_id import as_root
 from moldar.sandbox.programs import NOT_FOUND, why_not_started
 from moldar.sandbox.runtime import Canceller, CannotStart, ContainerState, RuntimeTrouble, Streams
 from moldar.sandbox.spawning import Command, output_of, spawn, wait
@@ -110,6 +111,8 @@ class OciRuntime:
     ) -> int:
         if root and (suspicion := why_not_started(root, process)):
             self._raise("", suspicion)
+        if self.features.one_id:
+            process = as_root(process)
         stem = f"{work}/exec-{os.urandom(6).hex()}"
         document, log, pid_file = f"{stem}.json", f"{stem}.log", f"{stem}.pid"
         with open(document, "w", encoding="utf-8", errors="surrogateescape") as file:

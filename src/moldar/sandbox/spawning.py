@@ -43,7 +43,7 @@ def spawn(command: Command) -> int:
         try:
             unshare(CLONE_NEWNS)
             mount("", "/", "", MS_REC | MS_SLAVE)
-            unmount(UNIFIED, MNT_DETACH)
+            _hide(UNIFIED)
             outcome.append(_spawn(command))
         except BaseException as error:
             outcome.append(error)
@@ -56,6 +56,14 @@ def spawn(command: Command) -> int:
     if isinstance(outcome[0], BaseException):
         raise outcome[0]
     return outcome[0]
+
+
+def _hide(point: str) -> None:
+    """In a user namespace the host's mounts cannot be taken away, but covered."""
+    try:
+        unmount(point, MNT_DETACH)
+    except OSError:
+        mount("none", point, "tmpfs")
 
 
 def wait(pid: int) -> int:

@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 
-from moldar.image.layer_entry import OVERLAY_OPAQUE, OVERLAY_XATTRS
+from moldar.image.layer_entry import OPAQUE_MARKS, OVERLAY_XATTRS
 from moldar.sandbox.snapshots import Change
 
 
@@ -35,7 +35,7 @@ def without_unchanged(
 
 def _as_before(path: str, upper: str, lowers: Sequence[str]) -> bool:
     now = os.lstat(f"{upper}/{path}")
-    if OVERLAY_OPAQUE in os.listxattr(f"{upper}/{path}", follow_symlinks=False):
+    if not set(OPAQUE_MARKS.values()).isdisjoint(os.listxattr(f"{upper}/{path}", follow_symlinks=False)):
         return False
     for lower in reversed(lowers):
         before = _lstat(f"{lower}/{path}")

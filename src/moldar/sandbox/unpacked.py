@@ -6,9 +6,13 @@ from typing import Protocol
 from moldar.errors import HostTrouble
 from moldar.image.layer_entry import Whiteouts
 from moldar.image.model import Digest, chain_ids
+from moldar.image.ownership import ownership
 from moldar.sandbox.remembered import recall
 
 Stack = tuple[Digest, ...]
+_TREE = "tree"
+TREE_FOLDER = _TREE + "-"
+"""How the folders of whole trees begin."""
 
 
 class MissingSnapshot(HostTrouble):
@@ -41,13 +45,12 @@ class Unpacked(Protocol):
 class UnpackedLayers:
     """Every layer by itself, below `base` (the store's `snapshots` folder), under its diff ID.
 
-    A layer that relies on its parents lies under the chain ID of its stack.
+    A layer that relies on its parents lies under the chain ID of its stack. `style`: that of overlayfs's marks.
     """
 
-    whiteouts: Whiteouts = "overlay"
-
-    def __init__(self, base: str) -> None:
+    def __init__(self, base: str, style: Whiteouts = "overlay") -> None:
         self.base = base
+        self.whiteouts: Whiteouts = style
 
     def keys(self, stack: Stack) -> tuple[str, ...]:
         keys: list[str] = []
@@ -84,7 +87,7 @@ class UnpackedTrees:
         self.base = base
 
     def keys(self, stack: Stack) -> tuple[str, ...]:
-        return (f"tree:{chain_ids(stack)[-1].partition(':')[2]}",) if stack else ()
+        return (f"{_TREE}:{chain_ids(stack)[-1].partition(':')[2]}",) if stack else ()
 
     def has(self, stack: Stack) -> bool:
         return all(os.path.isdir(self.directory(key)) for key in self.keys(stack))
@@ -110,7 +113,8 @@ def known_unpacked(base: str) -> Unpacked | None:
         return None
     if answer is None:
         return None
-    return UnpackedLayers(base) if answer["overlay"] else UnpackedTrees(base)
+    style: Whiteouts = answer["whiteouts"]
+    return UnpackedTrees(base) if style == "apply" else UnpackedLayers(base, style)
 
 
 def driver_answer(base: str) -> str:
@@ -119,8 +123,13 @@ def driver_answer(base: str) -> str:
 
 
 def driver_facts(base: str) -> list[object]:
-    """What that depends on."""
-    return [os.stat(base).st_dev]
+    """What that depends on: the file system, and whether we are root there."""
+    return [os.stat(base).st_dev, ownership().in_namespace]
+
+
+def users_mark(base: str) -> str:
+    """The file that says that the layers in `base` carry the marks of users and not those of root."""
+    return f"{base}/userxattr"
 
 
 def merged_key(stack: Stack) -> str:

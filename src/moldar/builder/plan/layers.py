@@ -94,6 +94,7 @@ class LayerPlanner:
             state.platform,
             proxy_variables(self._options.build_args),
             self._epoch if self._options.reproducible else None,
+            self._options.one_id,
         )
         summary = f" ({instruction.summary})" if instruction.summary else ""
         vertex = self._add(op, inputs, self._name(self._show(instruction) + summary), instruction)

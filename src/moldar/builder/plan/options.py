@@ -35,6 +35,7 @@ class PlanOptions(NamedTuple):
     `target`: a stage's name or number, empty for the last. `source_date_epoch` is text as given (environment or
     --build-arg), empty for none. `build_platform` is this machine's. `entitlements` holds what --allow grants.
     `reproducible`: layers get no date but that one. `unset` is for the final image only: steps see what there was.
+    `one_id`: there are no ids for other owners of files.
     """
 
     build_args: Mapping[str, str] = {}
@@ -54,6 +55,7 @@ class PlanOptions(NamedTuple):
     unset: Unset = Unset()
     entitlements: frozenset[str] = frozenset()
     multi_platform: bool = False
+    one_id: bool = False
 
 
 class ImageRequest(NamedTuple):

@@ -8,13 +8,14 @@ import os
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
+from moldar.image.layer_entry import OVERLAY_XATTRS
+
 MISSING = "missing"
 """Of a name that is not there, and of what cannot be asked of the name that is there."""
 ABSENT = "absent"
 """Of an extended attribute that is not there, of a name that is."""
 WHITEOUT = "whiteout"
 OPAQUE_VALUE = b"y"
-OVERLAY_ATTRIBUTES = "trusted.overlay."
 WITH_DEVICE = ("char", "block")
 
 
@@ -60,7 +61,7 @@ def names_answer(kinds: Iterable[tuple[str, str]]) -> str:
 
 def attributes_answer(names: Iterable[str]) -> str:
     """Of these names of extended attributes; overlayfs shows nobody its own."""
-    return listing_digest(sorted(name for name in names if not name.startswith(OVERLAY_ATTRIBUTES)))
+    return listing_digest(sorted(name for name in names if not name.startswith(OVERLAY_XATTRS)))
 
 
 def listing_digest(lines: Iterable[str]) -> str:

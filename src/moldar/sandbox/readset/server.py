@@ -54,8 +54,9 @@ _OPEN_FILES = 512  # of all layers together; most systems allow 1024
 _FLAGS = 1 << 0 | 1 << 18 | 1 << 21 | 1 << 22 | 1 << 23 | 1 << 30
 # Overlayfs asks for these of every file and directory. With our mount options it makes none but origins, which change
 # nothing then, and unpacking drops them: their absence says nothing about a layer, so only their presence is noted.
-_METACOPY = b"trusted.overlay.metacopy\0"
+_METACOPY = (b"trusted.overlay.metacopy\0", b"user.overlay.metacopy\0")
 _NOT_IN_LAYERS = (b"trusted.overlay.redirect", b"trusted.overlay.origin")
+_OF_USERS, _OF_ROOT = b"user.overlay.", b"trusted.overlay."
 _LOOKUP, _GETATTR, _READLINK, _READ, _STATFS_CODE, _GETXATTR, _LISTXATTR = 1, 3, 5, 15, 17, 22, 23
 _INIT, _READDIR, _LSEEK, _IOCTL = 26, 28, 46, 39
 _SILENT = (2, 36, 42)  # FORGET, INTERRUPT, BATCH_FORGET
@@ -129,7 +130,7 @@ class Layer:
             _, code, unique, node = _IN.unpack_from(request)
             if code in _SILENT:
                 continue
-            if code == _GETXATTR and request.endswith(_METACOPY):
+            if code == _GETXATTR and request[head + 8 :] in _METACOPY:
                 self._reply(_OUT.pack(16, -errno.ENODATA, unique), b"")
                 continue
             try:
@@ -291,10 +292,12 @@ class Layer:
 
     def _getxattr(self, node: int, body: bytes) -> bytes:
         path, name = self._paths[node], body[8:-1]
-        if name not in _NOT_IN_LAYERS:
-            self._note_attribute(path, name)
+        # What is noted is the same whether the layers are root's or a user's, so that records serve both.
+        noted = _OF_ROOT + name[len(_OF_USERS) :] if name.startswith(_OF_USERS) else name
+        if noted not in _NOT_IN_LAYERS:
+            self._note_attribute(path, noted)
         value = os.getxattr(path, name, follow_symlinks=False)
-        self._note_attribute(path, name)
+        self._note_attribute(path, noted)
         return _sized(value, body)
 
     def _note_attribute(self, path: bytes, name: bytes) -> None:

@@ -22,6 +22,7 @@ from moldar.image.layer_entry import (
     is_metadata,
 )
 from moldar.image.layer_read import scan_entries
+from moldar.image.ownership import ownership
 from moldar.sandbox.readset.answers import OPAQUE_VALUE, Facts
 
 _LINKS = 40
@@ -67,7 +68,7 @@ class _Replay:
         self._inherited = self.root.xattrs.copy()
         self._linked: list[Node] = []
         self._refuse = refuse
-        self._owner = None if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+        self._ownership = ownership()
         group = root.gid if root.mode & stat.S_ISGID else os.getegid()
         self._made = Facts("dir", 0o755 | root.mode & stat.S_ISGID, os.geteuid(), group)
         self._last: tuple[str | None, Node] = (None, self.root)
@@ -122,11 +123,11 @@ class _Replay:
         if node.xattrs and OVERLAY_OPAQUE in node.xattrs:
             kept[OVERLAY_OPAQUE] = OPAQUE_VALUE
         node.xattrs = kept | _settable(entry) if kept or entry.xattrs else None
-        node.facts = Facts("dir", entry.mode, *(self._owner or (entry.uid, entry.gid)))
+        node.facts = Facts("dir", entry.mode, *self._ownership.shown(entry.uid, entry.gid))
 
     def _node(self, entry: LayerEntry, offset: int) -> Node:
         size = entry.size if entry.kind == "file" else len(os.fsencode(entry.target))
-        owner = self._owner or (entry.uid, entry.gid)
+        owner = self._ownership.shown(entry.uid, entry.gid)
         numbers = (entry.major, entry.minor) if entry.kind in ("char", "block") else (0, 0)
         node = Node(Facts(entry.kind, entry.mode, *owner, size, numbers), offset, entry.target)
         if entry.xattrs:

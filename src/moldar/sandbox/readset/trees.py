@@ -287,12 +287,16 @@ def _read_target(where: str, status: os.stat_result) -> str:
 
 
 def _read_attribute(where: str, name: str) -> str:
-    try:
-        return bytes_digest(os.getxattr(where, name, follow_symlinks=False))
-    except OSError as error:
-        if error.errno in (errno.ENODATA, errno.ENOTSUP, errno.EINVAL, errno.ERANGE):
-            return ABSENT
-        raise
+    """Overlayfs's marks are asked for in root's form; a layer of a user has the other one, and never both."""
+    root_form, user_form = OVERLAY_XATTRS
+    forms = (name, user_form + name[len(root_form) :]) if name.startswith(root_form) else (name,)
+    for form in forms:
+        try:
+            return bytes_digest(os.getxattr(where, form, follow_symlinks=False))
+        except OSError as error:
+            if error.errno not in (errno.ENODATA, errno.ENOTSUP, errno.EINVAL, errno.ERANGE, errno.EPERM):
+                raise
+    return ABSENT
 
 
 def _list_attributes(where: str, status: os.stat_result) -> str:
