@@ -62,6 +62,8 @@ class Volume(NamedTuple):
 
 def open_volume(base: str, name: str, labels: Iterable[tuple[str, str]] = (), *, anonymous: bool = False) -> Volume:
     """The volume `name`, made with `labels` if it is not there; UserMistake for a bad name, HostTrouble."""
+    with suppress(VolumeNotFound):
+        return find_volume(base, name)
     if not _NEW_NAME.match(name):
         raise UserMistake(
             f'create {name}: "{name}" includes invalid characters for a local volume name, only '
@@ -69,8 +71,6 @@ def open_volume(base: str, name: str, labels: Iterable[tuple[str, str]] = (), *,
             hint="use at least two of these characters, or an absolute path for a bind mount",
         )
     folder = f"{base}/{name}"
-    with suppress(VolumeNotFound):
-        return find_volume(base, name)
     own = dict(labels) | ({ANONYMOUS_LABEL: ""} if anonymous else {})
     try:
         os.makedirs(folder, mode=0o711, exist_ok=True)

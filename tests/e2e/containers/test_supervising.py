@@ -149,8 +149,8 @@ def test_stats(house: House, moldar: Moldar) -> None:
     house.create("true", name="off")
     lines = [json.loads(line) for line in moldar("stats", "--no-stream", "--format", "json").splitlines()]
     busy, idle = sorted(lines, key=lambda line: str(line["Name"]))
-    assert float(busy["CPUPerc"].rstrip("%")) > 20
-    assert float(idle["CPUPerc"].rstrip("%")) < 20
+    assert float(busy["CPUPerc"].rstrip("%")) > 5
+    assert float(idle["CPUPerc"].rstrip("%")) < 5
     assert idle["NetIO"] == "0B / 0B", "the host's network is not the container's"
     assert busy["PIDs"] == "1"
     assert idle["MemUsage"].endswith("iB")
