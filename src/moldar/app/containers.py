@@ -152,7 +152,7 @@ def sizes(engine: Engine, view: ContainerView) -> tuple[int, int]:
     below = image.size if image else 0
     snapshots = machinery(engine).snapshots
     kept = tree_size(snapshots.rootfs_upper(view.id))
-    if snapshots.whiteouts == "overlay":
+    if snapshots.whiteouts != "apply":
         return kept, below + kept
     return max(kept - below, 0), kept
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from moldar.errors import HostTrouble, UserMistake
 from moldar.image.layer_entry import OVERLAY_XATTRS, LayerEntry
 from moldar.image.layer_read import Content
+from moldar.image.ownership import ownership
 from moldar.sandbox.mounts import open_in_root
 
 Source = Content | Callable[[], int] | None
@@ -36,7 +37,7 @@ class Extraction:
         self._root = root
         self._base = base
         self._owner = owner
-        self._privileged = os.geteuid() == 0
+        self._ownership = ownership()
         self._parent: tuple[str | None, int] = (None, -1)
         self._directories: list[tuple[int, int, LayerEntry]] = []  # by device and inode, in case they are moved
         self.size = 0
@@ -73,8 +74,7 @@ class Extraction:
             os.symlink(entry.target, name, dir_fd=parent)
         else:
             os.mknod(name, _NODES[entry.kind] | 0o600, os.makedev(entry.major, entry.minor), dir_fd=parent)
-        if self._privileged:
-            os.chown(name, *self._owners(entry), dir_fd=parent, follow_symlinks=False)
+        os.chown(name, *self._owners(entry), dir_fd=parent, follow_symlinks=False)
         if entry.kind != "symlink":
             _set_mode(parent, name, entry.mode)
         os.utime(name, ns=_times(entry), dir_fd=parent, follow_symlinks=False)
@@ -162,8 +162,7 @@ class Extraction:
                 os.close(descriptor)
 
     def _set_attributes(self, descriptor: int, entry: LayerEntry) -> None:
-        if self._privileged:
-            os.fchown(descriptor, *self._owners(entry))
+        os.fchown(descriptor, *self._owners(entry))
         os.fchmod(descriptor, entry.mode)
         for key, value in entry.xattrs:
             if not key.startswith(OVERLAY_XATTRS):
@@ -172,7 +171,7 @@ class Extraction:
         os.utime(descriptor, ns=_times(entry))
 
     def _owners(self, entry: LayerEntry) -> tuple[int, int]:
-        return self._owner or (entry.uid, entry.gid)
+        return self._ownership.to_set(entry.path, *(self._owner or (entry.uid, entry.gid)))
 
 
 def _set_mode(parent: int, name: str, mode: int) -> None:
