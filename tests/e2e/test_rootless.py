@@ -137,6 +137,20 @@ def _fetch(url: str) -> bytes:
             time.sleep(0.05)
 
 
+def test_files_changes_and_processes_of_containers(rootless: Rootless) -> None:
+    (rootless.home / "note").write_text("from outside\n")
+    rootless("run", "-d", "--name", "box", "-v", "data:/data", "busybox", "sh", "-c", "echo x > /new; sleep 60")
+    rootless("cp", rootless.home / "note", "box:/data")
+    rootless("pause", "box")
+    assert "(Paused)" in rootless("ps")
+    rootless("commit", "-c", 'CMD ["cat", "/new"]', "box", "mine")
+    rootless("stop", "-t", "0", "box")
+    rootless("cp", "box:/data/note", rootless.home / "back")
+    assert (rootless.home / "back").read_text() == "from outside\n"
+    assert (rootless.home / "back").owner() == rootless.account.name
+    assert rootless("run", "--rm", "mine") == "x\n"
+
+
 def test_what_a_step_may_do(rootless: Rootless) -> None:
     """It is root in its namespace, and cannot get at what only the host's root may."""
     script = (

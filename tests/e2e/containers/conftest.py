@@ -82,7 +82,7 @@ def house(
     home = Home.open(str(tmp_path / "home"))
     if getattr(request, "param", "overlay") == "copying":
         os.makedirs(home.snapshots, exist_ok=True)
-        remembered(driver_answer(home.snapshots), driver_facts(home.snapshots), lambda: {"overlay": False})
+        remembered(driver_answer(home.snapshots), driver_facts(home.snapshots), lambda: {"whiteouts": "apply"})
     made = House(home.root)
     made.parts.snapshots.unpack((LAYER,), lambda directory: make_busybox_root(Path(directory)))
     yield made
