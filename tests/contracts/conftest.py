@@ -9,6 +9,7 @@ import pytest
 
 from moldar.sandbox.bundle import write_bundle
 from moldar.sandbox.choosing import choose_runtime
+from moldar.sandbox.null_device import open_null
 from moldar.sandbox.runtime import Runtime, Streams
 from moldar.sandbox.spec import ProcessSpec, SandboxSpec
 
@@ -25,8 +26,8 @@ def runtime(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Runtime]
 
 
 @pytest.fixture
-def nothing() -> Iterator[int]:
-    descriptor = os.open(os.devnull, os.O_RDWR)
+def nothing(tmp_path: Path) -> Iterator[int]:
+    descriptor = open_null(str(tmp_path))
     yield descriptor
     os.close(descriptor)
 

@@ -15,6 +15,7 @@ from tests.contracts.machine_code import write_call
 
 from moldar.errors import MoldarError
 from moldar.sandbox.confinement import MASKED_PATHS
+from moldar.sandbox.mounts import mount, unmount
 from moldar.sandbox.runtime import Streams
 from moldar.sandbox.spec import BindMount, ProcessSpec, TmpfsMount, User
 
@@ -242,3 +243,15 @@ def test_kernel_parameters_and_umask(sandbox: Sandbox) -> None:
     sysctls = (("net.ipv4.ip_unprivileged_port_start", "77"),)
     script = "umask; cat /proc/sys/net/ipv4/ip_unprivileged_port_start"
     assert sandbox.shell(script, network="none", sysctls=sysctls) == "0022\n77"
+
+
+def test_what_is_mounted_below_a_read_only_directory_is_so_too(sandbox: Sandbox, tmp_path: Path) -> None:
+    below = tmp_path / "shown/below"
+    below.mkdir(parents=True)
+    mount("tmpfs", str(below), "tmpfs")
+    try:
+        code, _, said = sandbox.run("touch", "/shown/below/x", mounts=(BindMount(str(below.parent), "/shown", True),))
+        assert code == 1 and "Read-only file system" in said
+        assert sandbox.shell("touch /shown/below/y && echo made", mounts=(BindMount(str(below.parent), "/shown"),))
+    finally:
+        unmount(str(below))

@@ -190,3 +190,14 @@ def test_the_cgroups_of_steps_are_below_the_given_one(with_busybox: Moldar, proj
     for directory in made:
         directory.rmdir()
     assert made
+
+
+def test_the_host_s_null_device_stays_root_s(with_busybox: Moldar, project: Project) -> None:
+    """crun gives what it finds as a standard stream to the process's user."""
+    os.chown("/dev/null", 0, 0)
+    with_busybox("run", "-d", "--name", "box", "-u", "33:34", "busybox", "sleep", "60")
+    with_busybox("exec", "-u", "33:34", "box", "true")
+    with_busybox("exec", "-d", "-u", "33:34", "box", "true")
+    with_busybox("build", project(Dockerfile="FROM busybox\nUSER 33:34\nRUN id\n"))
+    status = os.stat("/dev/null")
+    assert (status.st_uid, status.st_gid) == (0, 0)

@@ -12,6 +12,7 @@ from moldar.containers.service import Containers, Pruned, Started
 from moldar.containers.views import ContainerView, ports_text, status_text
 from moldar.errors import HostTrouble, NotFound, UserMistake
 from moldar.image.model import Digest
+from moldar.sandbox.null_device import open_null
 from moldar.sandbox.runtime import Streams
 from moldar.store.containers import ContainerTable
 
@@ -133,7 +134,7 @@ def execute(
     privileged: bool = False,
 ) -> int:
     """Run another process in a running container, with our standard streams; its exit code."""
-    nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    nothing = open_null(f"{engine.home.root}/run")
     try:
         outputs = (nothing, nothing) if detach else (1, 2)
         streams = Streams(0 if interactive and not detach else nothing, *outputs)

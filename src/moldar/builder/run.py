@@ -22,6 +22,7 @@ from moldar.errors import MoldarError, StepFailed
 from moldar.image.layer_write import write_layer
 from moldar.image.model import Digest
 from moldar.sandbox.bundle import fit, mount_targets, write_bundle
+from moldar.sandbox.null_device import open_null
 from moldar.sandbox.runtime import Streams
 from moldar.sandbox.snapshots import Workspace
 from moldar.sandbox.spec import Limit, ProcessSpec, SandboxSpec
@@ -133,12 +134,11 @@ class RunRunner:
         identity = os.path.basename(os.path.dirname(bundle))
         write_bundle(bundle, spec, identity, runtime.features)
         log = StepLog(log_path, step.id, step.events)
+        nothing = open_null(self._settings.logs)
         try:
-            with open(os.devnull, "rb") as nothing:
-                return runtime.run(
-                    bundle, identity, Streams(nothing.fileno(), log.stdout, log.stderr), step.cancellation
-                )
+            return runtime.run(bundle, identity, Streams(nothing, log.stdout, log.stderr), step.cancellation)
         finally:
+            os.close(nothing)
             log.close()
 
     def _digest(self, workspace: Workspace) -> tuple[Digest, int]:

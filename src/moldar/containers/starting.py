@@ -13,6 +13,7 @@ from moldar.errors import HostTrouble, UserMistake
 from moldar.sandbox.bundle import fit, write_bundle
 from moldar.sandbox.mounts import open_in_root
 from moldar.sandbox.network import Network, open_network
+from moldar.sandbox.null_device import open_null
 from moldar.sandbox.programs import why_not_started
 from moldar.sandbox.runtime import Runtime, Streams
 from moldar.sandbox.snapshots import Snapshots
@@ -81,7 +82,7 @@ def _create(directory: str, definition: Definition, runtime: Runtime) -> tuple[i
     bundle = f"{directory}/bundle"
     if definition.tty:
         return _create_with_terminal(bundle, definition, runtime)
-    ends = _pipes(definition.interactive)
+    ends = _pipes(bundle, definition.interactive)
     try:
         pid = runtime.create(bundle, definition.id, ends.given)
     except BaseException:
@@ -94,20 +95,20 @@ def _create(directory: str, definition: Definition, runtime: Runtime) -> tuple[i
     return pid, ends.outputs, ends.stdin
 
 
-def _pipes(interactive: bool) -> _Ends:
+def _pipes(bundle: str, interactive: bool) -> _Ends:
     out, out_given = os.pipe2(os.O_CLOEXEC)
     err, err_given = os.pipe2(os.O_CLOEXEC)
     if interactive:
         in_given, stdin = os.pipe2(os.O_CLOEXEC)
     else:
-        in_given, stdin = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), -1
+        in_given, stdin = open_null(bundle), -1
     return _Ends(Streams(in_given, out_given, err_given), {out: "stdout", err: "stderr"}, stdin)
 
 
 def _create_with_terminal(bundle: str, definition: Definition, runtime: Runtime) -> tuple[int, dict[int, str], int]:
     """The runtime makes the pty and sends its master over a socket (runc's docs/terminals.md, "new terminal")."""
     folder = os.open(bundle, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    null = open_null(bundle)
     # By our descriptor of the directory, because socket paths have 107 bytes at most.
     path = f"/proc/{os.getpid()}/fd/{folder}/{_CONSOLE}"
     try:

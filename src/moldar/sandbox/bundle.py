@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import stat
 from collections.abc import Iterable
@@ -13,6 +14,7 @@ from moldar.sandbox.etcfiles import hosts_file, resolv_conf
 from moldar.sandbox.one_id import with_one_id
 from moldar.sandbox.spec import BindMount, Device, Limit, Mount, ProcessSpec, Resources, SandboxSpec, TmpfsMount
 
+_ESCAPED = re.compile(r"\\([0-7]{3})")
 _CPU_PERIOD = 100_000
 _UNLIMITED = 2**64 - 1
 _UMASK = 0o022
@@ -182,7 +184,28 @@ def _etc_mounts(directory: str, spec: SandboxSpec) -> list[dict[str, Any]]:
 
 
 def _own_mounts(spec: SandboxSpec) -> list[dict[str, Any]]:
-    return [_own_mount(mount, spec.privileged) for mount in sorted(spec.mounts, key=_depth)]
+    """The option `rro` would spare naming what is below, but runtimes that do not know it take no notice of it."""
+    mounts = sorted(spec.mounts, key=_depth)
+    if any(isinstance(mount, BindMount) and mount.readonly for mount in mounts):
+        points = _mount_points()
+        mounts = [each for mount in mounts for each in (mount, *_mounted_below(mount, points))]
+    return [_own_mount(mount, spec.privileged) for mount in mounts]
+
+
+def _mounted_below(mount: Mount, points: list[str]) -> list[Mount]:
+    """What is mounted below a read-only directory, to be read-only too."""
+    if not isinstance(mount, BindMount) or not mount.readonly:
+        return []
+    source = os.path.realpath(mount.source)
+    inside = [point[len(source) :] for point in points if point.startswith(source.rstrip("/") + "/")]
+    return [mount._replace(source=source + path, target=mount.target.rstrip("/") + path) for path in inside]
+
+
+def _mount_points() -> list[str]:
+    """Where something is mounted, outer mounts before inner ones (proc(5), mountinfo)."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        escaped = [line.split(" ", 5)[4] for line in file]
+    return [_ESCAPED.sub(lambda found: chr(int(found[1], 8)), point) for point in escaped]
 
 
 def _depth(mount: Mount) -> int:

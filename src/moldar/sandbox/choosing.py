@@ -78,7 +78,7 @@ def choose_runtime(run: str, only: str = "") -> Runtime:
             reasons[setup.name] = reason
         raise NoRuntime(reasons)
 
-    facts = [_identity(path) for path in programs.values()] + [_cgroups(), *map(str, ownership())]
+    facts = [_identity(path) for path in programs.values()] + [_cgroups(), *map(str, _candidates(programs, run))]
     answer = remembered(f"{run}/runtime{'-' + only if only else ''}.json", facts, ask)
     runtime = _runtime(list(_candidates(programs, run))[answer["number"]])
     runtime.sweep()

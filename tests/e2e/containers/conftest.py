@@ -19,6 +19,7 @@ from moldar.image.config import ContainerConfig, HistoryEntry, ImageConfig, enco
 from moldar.image.model import Digest
 from moldar.image.reference import parse_reference
 from moldar.sandbox.choosing import choose_runtime, choose_snapshots
+from moldar.sandbox.null_device import open_null
 from moldar.sandbox.remembered import remembered
 from moldar.sandbox.runtime import Runtime, Streams
 from moldar.sandbox.snapshots import Snapshots
@@ -67,10 +68,13 @@ class House:
 
     def execute(self, name: str, *command: str, **options: Any) -> tuple[int, bytes]:
         path = f"{self.home.root}/out"
-        with open(path, "wb") as out, open(os.devnull, "rb") as nothing:
-            code = self.containers.execute(
-                name, command, Streams(nothing.fileno(), out.fileno(), out.fileno()), **options
-            )
+        nothing = open_null(self.home.root)
+        try:
+            with open(path, "wb") as out:
+                streams = Streams(nothing, out.fileno(), out.fileno())
+                code = self.containers.execute(name, command, streams, **options)
+        finally:
+            os.close(nothing)
         return code, Path(path).read_bytes()
 
 
