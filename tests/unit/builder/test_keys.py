@@ -16,6 +16,7 @@ RUN_CHANGES = {
     "args": ("sh", "-c", "y"), "environment": ("A=1",), "user": "", "workdir": "/", "network": "none",
     "security": "insecure", "script_files": (("EOF", b"#!"),), "hosts": (HostEntry("a", "1.1.1.1"),), "shm_size": 1,
     "ulimits": (Ulimit("nofile", 1, 2),), "platform": Platform("linux", "arm64"), "newest": 0,
+    "one_id": True,
 }  # fmt: skip
 MOUNT_CHANGES = {
     "kind": "cache", "target": "/n", "subpath": "/s", "readonly": False, "cache_id": "x", "sharing": "locked",

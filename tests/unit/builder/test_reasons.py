@@ -108,6 +108,7 @@ CASES: Sequence[tuple[Key, Key, str]] = (
     (run(environment=("API_KEY=a",)), run(environment=("API_KEY=b",)), "API_KEY changed"),
     (run(environment=("X=a",)), run(environment=("X=" + "b" * 50,)), "X changed"),
     (run(), run(user="app"), "the user changed: root -> app"),
+    (run(), run(one_id=True), "who can own files changed: everybody -> root only"),
     (run(), run(workdir="/srv"), "the working directory changed: / -> /srv"),
     (run(), run(network="none"), "the network changed: default -> none"),
     (run(), run(security="insecure"), "the security mode changed: sandbox -> insecure"),
