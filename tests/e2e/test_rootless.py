@@ -8,7 +8,7 @@ import subprocess
 import tarfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -100,6 +100,33 @@ def test_a_killed_build_leaves_nothing_in_the_way(rootless: Rootless) -> None:
     rootless("build", context)
     assert not [name for name in os.listdir(rootless.store / "snapshots/work") if not name.endswith(".lock")]
     assert "The store is sound" in rootless("system", "check")
+
+
+def test_what_a_killed_build_left_running_is_ended(rootless: Rootless) -> None:
+    """Its process is in a namespace in which nobody is any more, and may be another user's there."""
+    seconds = str(100_000 + os.getpid())
+    user = "1000" if has_many_ids(rootless.account) else "0"
+    context = rootless.project(Dockerfile=f"FROM busybox\nUSER {user}\nRUN sleep {seconds}\n")
+    build = subprocess.Popen(rootless.command("build", context), stderr=subprocess.DEVNULL)
+    _wait_until(lambda: _sleeps(seconds))
+    build.send_signal(signal.SIGKILL)
+    build.wait()
+    assert _sleeps(seconds)
+    (context / "Dockerfile").write_text(f"FROM busybox\nRUN echo {seconds}\n")
+    rootless("build", context)
+    _wait_until(lambda: not _sleeps(seconds))
+
+
+def _sleeps(seconds: str) -> bool:
+    found = subprocess.run(["pgrep", "-xf", f"sleep {seconds}"], check=False, capture_output=True)
+    return found.returncode == 0
+
+
+def _wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_a_container_and_other_commands(rootless: Rootless) -> None:

@@ -8,11 +8,13 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from moldar.sandbox.bundle import Features, process_document
+from moldar.sandbox.isolation.lifetimes import start_time
 from moldar.sandbox.one_id import as_root
 from moldar.sandbox.programs import NOT_FOUND, why_not_started
 from moldar.sandbox.runtime import Canceller, CannotStart, ContainerState, RuntimeTrouble, Streams
 from moldar.sandbox.spawning import Command, output_of, spawn, wait
 from moldar.sandbox.spec import ProcessSpec
+from moldar.sandbox.user_namespace import leftover_pid
 from moldar.sandbox.workdirs import lock_new, take_abandoned
 
 _KILL_PATIENCE = 0.02
@@ -55,6 +57,7 @@ class OciRuntime:
         # Looked at before the process can change anything; believed only when it then fails.
         suspicion = why_not_started(*_process_of(bundle))
         pid = self._spawn(log, ("run", "--bundle", bundle, identity), streams, own_group=not foreground)
+        os.write(owner, f"{pid} {start_time(pid)}".encode())  # whoever is to end it has to join its name spaces
         stopper = _Stopper(self, identity, pid)
         if canceller:
             canceller.attach(stopper.stop)
@@ -157,12 +160,16 @@ class OciRuntime:
         swept = []
         for identity in os.listdir(self._owners) if os.path.isdir(self._owners) else ():
             lock = take_abandoned(f"{self._owners}/{identity}")
-            if lock >= 0:
-                self.delete(identity)
-                with suppress(FileNotFoundError):
-                    os.unlink(f"{self._owners}/{identity}")
-                os.close(lock)
-                swept.append(identity)
+            if lock < 0:
+                continue
+            self.delete(identity)
+            if leftover_pid(f"{self._owners}/{identity}") and os.path.isdir(f"{self._setup.state_root}/{identity}"):
+                os.close(lock)  # it is in another user namespace, and whoever joins that will end it
+                continue
+            with suppress(FileNotFoundError):
+                os.unlink(f"{self._owners}/{identity}")
+            os.close(lock)
+            swept.append(identity)
         return swept
 
     def _own(self, identity: str) -> int:

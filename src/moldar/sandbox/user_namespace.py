@@ -15,6 +15,7 @@ import shutil
 from contextlib import suppress
 
 from moldar.errors import HostTrouble
+from moldar.sandbox.isolation.lifetimes import start_time
 from moldar.sandbox.mounts import CLONE_NEWNS, CLONE_NEWUSER, set_namespace, unshare
 from moldar.sandbox.spawning import Command, spawn, wait
 from moldar.sandbox.workdirs import lock_new, take_abandoned
@@ -39,7 +40,7 @@ def enter_user_namespace(home: str) -> str:
         return f"{run}: {error.strerror}"
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not _join_any(run):
+        if not (_join_any(run) or _join_leftover(home)):
             _make()
         register(home)
     except OSError as error:
@@ -56,6 +57,16 @@ def register(home: str) -> None:
     with suppress(FileNotFoundError):
         os.unlink(path)  # of a process that had our number
     lock_new(path)
+
+
+def leftover_pid(path: str) -> str:
+    """The process that an owner's file of a runtime names (`runtimes`), empty when it has ended."""
+    try:
+        with open(path) as file:
+            pid, _, started = file.read().partition(" ")
+    except OSError:
+        return ""
+    return pid if pid.isdigit() and started.isdigit() and start_time(int(pid)) == int(started) != 0 else ""
 
 
 def is_restricted() -> bool:
@@ -79,6 +90,13 @@ def _join_any(run: str) -> bool:
         elif _join(name.removesuffix(_MEMBER)):
             return True
     return False
+
+
+def _join_leftover(home: str) -> bool:
+    """Join a container whose owner was killed: only who is in its namespace can end it."""
+    folders = [f"{home}/run/{name}" for name in os.listdir(f"{home}/run") if name.endswith("-owners")]
+    pids = (leftover_pid(f"{folder}/{name}") for folder in folders for name in os.listdir(folder))
+    return any(pid and _join(pid) for pid in pids)
 
 
 def _join(pid: str) -> bool:
