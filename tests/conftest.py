@@ -1,5 +1,6 @@
 """What tests of several rooms share: a small root file system, a watch on threads, a PostgreSQL and an S3 server."""
 
+import gc
 import os
 import shutil
 import threading
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.unit.hub.backends import S3, Postgres, running_postgres, running_s3
 
+MANY_DESCRIPTORS = 250
 APPLETS = (
     "cat chmod echo env hostname httpd id kill ln ls mkdir nc printf pwd rm rmdir seq sh sleep stty touch true tty "
     "wc wget"
@@ -59,3 +61,11 @@ def postgres() -> Iterator[Postgres]:
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
     with running_s3(tmp_path_factory.mktemp("s3") / "log") as server:
         yield server
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_descriptors() -> Iterator[None]:
+    """Databases of tests that are over may wait in cycles for the garbage collector, with their descriptors open."""
+    yield
+    if len(os.listdir("/proc/self/fd")) > MANY_DESCRIPTORS:
+        gc.collect()

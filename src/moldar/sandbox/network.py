@@ -75,7 +75,9 @@ def stop_helper(pid: int) -> None:
         return
     try:
         signal.pidfd_send_signal(helper, signal.SIGTERM)
-        if not select.select([helper], [], [], _HELPER_SECONDS)[0]:
+        ending = select.poll()
+        ending.register(helper, select.POLLIN)
+        if not ending.poll(_HELPER_SECONDS * 1000):
             signal.pidfd_send_signal(helper, signal.SIGKILL)
     except ProcessLookupError:
         pass

@@ -45,8 +45,9 @@ def mirror(upstream: str, moldar: Moldar, tmp_path: Path) -> Iterator[str]:
         [sys.executable, "-m", "moldar", "hub", "serve", *flags], stdout=subprocess.PIPE, env=moldar.environment
     )
     assert process.stdout
-    readable, _, _ = select.select([process.stdout], [], [], 30)
-    line = process.stdout.readline().decode() if readable else ""
+    poll = select.poll()
+    poll.register(process.stdout, select.POLLIN)
+    line = process.stdout.readline().decode() if poll.poll(30_000) else ""
     assert "listening on http://" in line
     yield line.split("//")[-1].strip()
     process.send_signal(signal.SIGTERM)

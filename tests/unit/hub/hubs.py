@@ -53,8 +53,9 @@ class Running:
 
     def _ready(self) -> str:
         assert self.process.stdout
-        readable, _, _ = select.select([self.process.stdout], [], [], 30)
-        line = self.process.stdout.readline().decode() if readable else ""
+        poll = select.poll()  # not select(2), which takes no descriptor above 1023
+        poll.register(self.process.stdout, select.POLLIN)
+        line = self.process.stdout.readline().decode() if poll.poll(30_000) else ""
         assert "listening on http" in line, self.log.read_text()
         return line.split()[-1]
 
