@@ -1,14 +1,13 @@
 """Commands on volumes: create, ls, inspect, rm, prune."""
 
-import sys
-
 from moldar.cli import tables
 from moldar.cli.argv import Arguments, Command, Flag
+from moldar.cli.containers import each
 from moldar.cli.engine import engine
 from moldar.cli.image_views import inspect_documents
 from moldar.cli.listings import listing, name_value_filters
 from moldar.cli.questions import confirmed
-from moldar.errors import MoldarError, UserMistake
+from moldar.errors import UserMistake
 
 HEADINGS = {
     "Name": "VOLUME NAME",
@@ -78,19 +77,7 @@ def inspect(arguments: Arguments) -> int:
 def remove(arguments: Arguments) -> int:
     from moldar.app import volumes
 
-    store = engine()
-    failed: MoldarError | None = None
-    for name in arguments.positional:
-        try:
-            volumes.remove(store, name, force=arguments.on("force"))
-            print(name)
-        except MoldarError as error:
-            if failed is not None:
-                print(f"ERROR: {failed.message}", file=sys.stderr)
-            failed = error
-    if failed is not None:
-        raise failed
-    return 0
+    return each(arguments, lambda store, name: volumes.remove(store, name, force=arguments.on("force")))
 
 
 def prune(arguments: Arguments) -> int:

@@ -9,6 +9,7 @@ import os
 from typing import Any, NamedTuple
 
 from moldar.errors import CorruptData
+from moldar.sandbox.isolation.lifetimes import start_time
 from moldar.sandbox.ports import PortMapping
 
 FILE = "status.json"
@@ -28,13 +29,13 @@ class ProcessName(NamedTuple):
     @classmethod
     def of(cls, pid: int) -> "ProcessName":
         """The process that has this pid now; none when there is no such process."""
-        start = _start_time(pid)
+        start = start_time(pid)
         return cls(pid, start, boot_id()) if start else cls()
 
     @property
     def alive(self) -> bool:
         """Whether it still runs; a zombie does not."""
-        return bool(self.pid) and self.boot == boot_id() and _start_time(self.pid) == self.start
+        return bool(self.pid) and self.boot == boot_id() and start_time(self.pid) == self.start
 
 
 class Status(NamedTuple):
@@ -124,13 +125,3 @@ def _decode(document: dict[str, Any]) -> Status:
         document[name] = ProcessName(**document[name])
     document["ports"] = tuple(PortMapping(**port) for port in document["ports"])
     return Status(**document)
-
-
-def _start_time(pid: int) -> int:
-    """Field 22 of /proc/PID/stat (proc(5)); 0 when the process is gone or a zombie."""
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            fields = file.read().rpartition(")")[2].split()
-    except OSError:
-        return 0
-    return 0 if fields[0] in "ZX" else int(fields[19])

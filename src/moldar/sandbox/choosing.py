@@ -27,7 +27,7 @@ from moldar.sandbox.spawning import UNIFIED
 from moldar.sandbox.spec import ProcessSpec, SandboxSpec
 from moldar.sandbox.unpacked import TREE_FOLDER, driver_answer, driver_facts, users_mark
 from moldar.sandbox.user_namespace import is_restricted
-from moldar.sandbox.workdirs import sweep_work
+from moldar.sandbox.workdirs import make_folders, sweep_work
 
 PROGRAMS = ("crun", "runc")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -89,7 +89,8 @@ def choose_snapshots(base: str, table: SnapshotTable, only: str = "") -> Snapsho
     """Overlay snapshots in `base` if that works there, else copying ones. `only` names the one to take."""
     if only == CopyingSnapshots.name:
         return CopyingSnapshots(base, table)
-    sweep_work(f"{OverlaySnapshots(base, table).base}/work")
+    make_folders(base)
+    sweep_work(f"{base}/work")
     if only == OverlaySnapshots.name:
         return OverlaySnapshots(base, table, _style_of(base))
     answer = remembered(driver_answer(base), driver_facts(base), lambda: {"whiteouts": _working_style(base, table)})

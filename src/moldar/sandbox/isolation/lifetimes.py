@@ -6,6 +6,6 @@ def start_time(pid: int) -> int:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             words = file.read().rpartition(b")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
+    except OSError:
         return 0
     return 0 if words[0] in (b"Z", b"X") else int(words[19])
